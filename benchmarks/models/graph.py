@@ -8,6 +8,7 @@ original authors gave their layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,12 +54,12 @@ class Net:
             self._parameters[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
-    def op(self, op_type: str, inputs: Sequence[str], name: str, **attributes: object) -> str:
+    def op(self, op_type: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add any node with one output."""
         return self.ops(op_type, inputs, [name], name, **attributes)[0]
 
     def ops(
-        self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: object
+        self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any
     ) -> Sequence[str]:
         """Add any node; an empty output name leaves out an optional output."""
         self._nodes.append(helper.make_node(op_type, inputs, outputs, name, **attributes))
@@ -90,12 +91,10 @@ class Net:
             group=groups,
         )
 
-    def batch_norm(
-        self, x: str, scale: Array, bias: Array, mean: Array, var: Array, name: str, *, epsilon: float
-    ) -> str:
-        """Batch normalization with fixed statistics, each of one value per channel."""
-        values = {"weight": scale, "bias": bias, "running_mean": mean, "running_var": var}
-        parameters = [self.parameter(f"{name}.{key}", value) for key, value in values.items()]
+    def batch_norm(self, x: str, parts: Sequence[Array], name: str, *, epsilon: float) -> str:
+        """Batch normalization by scale, bias, mean and variance, each one value per channel."""
+        keys = ("weight", "bias", "running_mean", "running_var")
+        parameters = [self.parameter(f"{name}.{key}", part) for key, part in zip(keys, parts, strict=True)]
         return self.op("BatchNormalization", [x, *parameters], name, epsilon=epsilon)
 
     def relu6(self, x: str, name: str) -> str:
@@ -111,9 +110,7 @@ class Net:
 
     def model(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """The finished model, checked."""
-        graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, list(self._parameters.values())
-        )
+        graph = helper.make_graph(self._nodes, self.name, self._inputs, self._outputs, list(self._parameters.values()))
         model = helper.make_model(
             graph,
             producer_name="mmac benchmarks",

@@ -4,7 +4,12 @@ Real topologies whose trained weights are in no package registry get He-normal w
 statistics such a network degenerates: within some dozens of layers each channel becomes a constant, whatever the
 image.  So the statistics are computed here: the mean and variance of every channel are propagated through the
 graph in closed form (values taken as independent and, after batch norm, Gaussian), and each batch norm gets those
-that its input has.  No data and no inference are needed, and the result depends on the seed alone.
+that its input has.  What all channels have in common, brightness for one, breaks that independence and would grow
+from layer to layer, so the filters of a dense convolution are centred (Brock et al. 2021, arXiv:2101.08692).
+No data and no inference are needed, and the result depends on the seed alone.
+
+Measured on six photos: after every batch norm of these networks the root mean square is between 0.5 and 1.5 where
+1.06 is expected (up to 4.3 below the pooling pyramid of YOLO-v5n).
 """
 
 from __future__ import annotations
@@ -37,6 +42,15 @@ class Moments:
         mean = values @ _DENSITY
         return Moments(mean, (values**2) @ _DENSITY - mean**2)
 
+    def maximum(self, count: int) -> Moments:
+        """The moments of the largest of `count` Gaussian values, each image or region having its own spread.
+
+        The mean rises as for independent values; the variance is kept, since in a photo it comes from regions
+        that differ as a whole.
+        """
+        rise = _GRID @ np.diff(np.cumsum(_DENSITY) ** count, prepend=0.0)
+        return Moments(self.mean + np.sqrt(self.var) * rise, self.var)
+
 
 class SeededNet(Net):
     """A `Net` that draws its own weights and follows the moments of every value."""
@@ -58,12 +72,22 @@ class SeededNet(Net):
         return len(self._moments[x].mean)
 
     def random_conv(
-        self, x: str, out: int, kernel: int, name: str, *, stride: int = 1, padding: int, groups: int = 1,
+        self,
+        x: str,
+        out: int,
+        kernel: int,
+        name: str,
+        *,
+        stride: int = 1,
+        padding: int,
+        groups: int = 1,
         bias: bool = False,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A square convolution with He-normal weights."""
         moments, fan_in = self._moments[x], self.channels(x) // groups * kernel**2
         weight = self._normal((out, self.channels(x) // groups, kernel, kernel), (2 / fan_in) ** 0.5)
+        if groups == 1:  # see above; a depthwise kernel keeps its mean, or it would see edges only
+            weight -= weight.mean((1, 2, 3), keepdims=True)
         value = self.conv(
             x,
             weight,
@@ -84,8 +108,8 @@ class SeededNet(Net):
         moments, n = self._moments[x], self.channels(x)
         scale = np.exp(self._normal((n,), 0.2))
         bias = self._normal((n,), 0.2)
-        statistics = moments.mean.astype(np.float32), moments.var.astype(np.float32)
-        value = self.batch_norm(x, scale, bias, *statistics, name, epsilon=self.epsilon)
+        parts = (scale, bias, moments.mean.astype(np.float32), moments.var.astype(np.float32))
+        value = self.batch_norm(x, parts, name, epsilon=self.epsilon)
         self._moments[value] = Moments(bias.astype(np.float64), scale.astype(np.float64) ** 2)
         return value
 
@@ -119,17 +143,19 @@ class SeededNet(Net):
         return self._follow(self.op("Concat", values, name, axis=1), moments)
 
     def max_pool(self, x: str, kernel: int, name: str, *, stride: int, padding: int) -> str:
-        """Square max pooling (the moments are taken as unchanged: neighbouring pixels are alike)."""
+        """Square max pooling; neighbours are alike, so `kernel` pixels of a window are taken as independent."""
         pads = (padding,) * 4
-        value = self.op(
-            "MaxPool", [x], name, kernel_shape=(kernel, kernel), strides=(stride, stride), pads=pads
-        )
-        return self._follow(value, self._moments[x])
+        value = self.op("MaxPool", [x], name, kernel_shape=(kernel, kernel), strides=(stride, stride), pads=pads)
+        return self._follow(value, self._moments[x].maximum(kernel))
 
     def double(self, x: str, name: str) -> str:
         """Twice the height and width, by repeating pixels."""
         scales = self.parameter("double.scales", np.array([1, 1, 2, 2], np.float32))
-        attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        attributes = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
         value = self.op("Resize", [x, "", scales], name, **attributes)
         return self._follow(value, self._moments[x])
 

@@ -71,9 +71,7 @@ class _Yolo:
     def _scaled(self, channels: int) -> int:
         return int(channels * self._width)
 
-    def _conv(
-        self, x: str, out: int, kernel: int, name: str, *, stride: int = 1, padding: int | None = None
-    ) -> str:
+    def _conv(self, x: str, out: int, kernel: int, name: str, *, stride: int = 1, padding: int | None = None) -> str:
         """Convolution, batch norm, SiLU."""
         padding = kernel // 2 if padding is None else padding
         x = self._net.random_conv(x, out, kernel, f"{name}.conv", stride=stride, padding=padding)

@@ -86,13 +86,17 @@ class HostSegment:
 
 @dataclass(frozen=True)
 class DebugEntry:
-    """Instructions `start` … `stop`-1 implement ONNX node `node` of type `op` (`macs` multiply-accumulates)."""
+    """Instructions `start` … `stop`-1 implement ONNX node `node` of type `op` (`macs` multiply-accumulates).
+
+    `outputs` names the tensors that lie complete in DRAM once they have been executed; later code may reuse the bytes.
+    """
 
     start: int
     stop: int
     node: str
     op: str
     macs: int = 0
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

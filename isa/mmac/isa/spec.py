@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin
 
+import numpy as np
+
 WORD_BITS = 128
 WORD_BYTES = WORD_BITS // 8
 OPCODE_BITS = 8
@@ -136,3 +138,13 @@ def table_digest() -> str:
         ]
         lines.append(f"{opcode} {cls.mnemonic} {cls.queue.name} {' '.join(fields)}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def float_bits(value: float) -> int:
+    """Bits of the nearest binary32, for a field of kind ``f32``."""
+    return int(np.float32(value).view(np.uint32))
+
+
+def bits_float(bits: int) -> np.float32:
+    """The binary32 that a field of kind ``f32`` holds."""
+    return np.uint32(bits).view(np.float32)

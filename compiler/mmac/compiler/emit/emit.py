@@ -1,0 +1,197 @@
+"""Pass `emit`: instructions, DRAM image and tables of the finished program.
+
+Needs: nests (`schedule`) and addresses (`allocate`). Guarantees: a `Program` that the verifier accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.compiler.passes import Pass
+from mmac.compiler.tile.ir import (
+    ArrayLayer,
+    Buffer,
+    HostCall,
+    Nest,
+    Operation,
+    PointerRegister,
+    Repeat,
+    Statement,
+    TileProgram,
+    ViewRegister,
+    buffers_touched,
+)
+from mmac.compiler.tile.rings import give_credits, take_credits
+from mmac.isa import table
+from mmac.isa.program import DebugEntry, Place, Program, TensorInfo
+from mmac.isa.spec import NONE_LOOP, Instr
+from mmac.runtime.targets import Target
+
+
+@dataclass(frozen=True)
+class Emit(Pass[TileProgram, Program]):
+    """See the module's docstring."""
+
+    name: ClassVar[str] = "emit"
+    target: Target
+
+    def apply(self, module: TileProgram) -> Program:
+        """The program."""
+        buffers = {b.name: b for b in module.buffers}
+        code, debug = _code(module, buffers)
+        return Program(
+            name=module.name,
+            target=module.target,
+            plan=module.plan,
+            scratchpads=dict(self.target.scratchpads),
+            code=tuple(code),
+            image=_image(module, buffers),
+            dram_bytes=max((_base(b) + b.size_bytes for b in module.buffers), default=0),
+            tensors=tuple(_tensor_infos(module, buffers)),
+            inputs=module.inputs,
+            outputs=module.outputs,
+            host=module.host,
+            debug=tuple(debug),
+            notes=dict(module.notes),
+        )
+
+
+def _base(buffer: Buffer) -> int:
+    if buffer.base is None:
+        raise ValueError(f"{buffer.name}: emit needs allocate first")
+    return buffer.base
+
+
+def _tensor_infos(module: TileProgram, buffers: dict[str, Buffer]) -> list[TensorInfo]:
+    return [
+        TensorInfo(
+            t.name,
+            t.dtype,
+            t.shape,
+            None if t.buffer is None else Place(_base(buffers[t.buffer]) + t.offset, t.strides),
+            t.scale,
+            t.zero_point,
+        )
+        for t in module.tensors
+    ]
+
+
+def _image(module: TileProgram, buffers: dict[str, Buffer]) -> npt.NDArray[np.uint8]:
+    constants = [b for b in module.buffers if b.constant]
+    image = np.zeros(max((_base(b) + b.size_bytes for b in constants), default=0), np.uint8)
+    streams = {op.streams.directory: op.streams.streams for op in module.operations
+               if isinstance(op, ArrayLayer) and op.streams is not None}  # fmt: skip
+    for buffer in constants:
+        array = np.asarray(module.data[buffer.name])
+        if buffer.name in streams:
+            array = array.copy()
+            array["offset"] += _base(buffers[streams[buffer.name]])
+        image[_base(buffer) : _base(buffer) + buffer.size_bytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
+    return image
+
+
+def _code(module: TileProgram, buffers: dict[str, Buffer]) -> tuple[list[Instr], list[DebugEntry]]:
+    code: list[Instr] = _flat(give_credits())
+    debug = []
+    registers = _Registers(buffers)
+    completed = completed_tensors(module)
+    for index, op in enumerate(module.operations):
+        if op.nest is None:
+            raise ValueError(f"{op.name}: emit needs schedule first")
+        start = len(code)
+        code += [*registers.set_up(op.nest), *_flat(op.nest.body)]
+        macs = op.macs if isinstance(op, ArrayLayer) else 0
+        debug.append(DebugEntry(start, len(code), op.name, _kind(op), macs, completed.get(index, ())))
+    return [*code, *_flat(take_credits()), table.Halt()], debug
+
+
+def completed_tensors(module: TileProgram) -> dict[int, tuple[str, ...]]:
+    """Tensors by the operation after which their bytes are final and still there.
+
+    That is the last operation to write their buffer, or the first to read it if only the host or a model input does.
+    """
+    writers: dict[str, int] = {}
+    readers: dict[str, int] = {}
+    for index, op in enumerate(module.operations):
+        if isinstance(op, HostCall):
+            continue
+        reads, writes = buffers_touched(op)
+        writers |= dict.fromkeys(writes, index)
+        readers = dict.fromkeys(reads, index) | readers
+    completed: dict[int, tuple[str, ...]] = {}
+    for tensor in module.tensors:
+        index = writers.get(tensor.buffer or "", readers.get(tensor.buffer or "", -1))
+        completed[index] = (*completed.get(index, ()), tensor.name)
+    return completed
+
+
+def _kind(op: Operation) -> str:
+    return getattr(op, "op", type(op).__name__).lower()
+
+
+def _flat(body: Sequence[Statement]) -> list[Instr]:
+    flat: list[Instr] = []
+    for statement in body:
+        if isinstance(statement, Repeat):
+            flat += [table.Loop(count=statement.count), *_flat(statement.body), table.End()]
+        else:
+            flat.append(statement)
+    return flat
+
+
+class _Registers:
+    """Emits configuration, leaving out what the registers hold already."""
+
+    def __init__(self, buffers: dict[str, Buffer]) -> None:
+        self.buffers = buffers
+        self.held: dict[object, object] = {}
+
+    def set_up(self, nest: Nest) -> list[Instr]:
+        """Instructions that load the registers of a nest."""
+        code: list[Instr] = []
+        for t, register in enumerate(nest.views):
+            if self._changes(("t", t), register):
+                code += self._view(t, register)
+        for p, pointer in enumerate(nest.pointers):
+            if self._changes(("p", p), pointer):
+                code.append(_pointer(p, pointer))
+        for single in (nest.conv, nest.quant):
+            if single is not None and self._changes(type(single), single):
+                code.append(single)
+        return code
+
+    def _changes(self, key: object, value: object) -> bool:
+        changed = self.held.get(key) != value
+        self.held[key] = value
+        return changed
+
+    def _view(self, t: int, register: ViewRegister) -> list[Instr]:
+        view = register.view
+        (n, h, w, c), (sn, sh, sw, sc) = view.shape, view.strides
+        base = _base(self.buffers[view.buffer]) + view.offset
+        code: list[Instr] = [
+            table.Tensor(t=t, base=base, elem=view.elem, fill=register.fill),
+            table.Shape(t=t, n=n, h=h, w=w, c=c),
+            table.Stride(t=t, n=sn, h=sh, w=sw, c=sc),
+        ]
+        for dim, (walk, size) in enumerate(zip(register.walk, view.shape, strict=True)):
+            origin, extent, step, loop = walk
+            if walk != (0, size, 0, NONE_LOOP):  # `shape` has set that
+                code.append(table.Walk(t=t, dim=dim, origin=origin, extent=extent, step=step, loop=loop))
+        return code
+
+
+def _pointer(p: int, pointer: PointerRegister) -> table.Pointer:
+    return table.Pointer(
+        p=p,
+        pad=pointer.pad,
+        addr=pointer.addr,
+        toggle=pointer.toggle,
+        mask=pointer.mask,
+        phase=pointer.phase,
+    )

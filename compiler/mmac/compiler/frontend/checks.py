@@ -1,0 +1,89 @@
+"""Contents of a well-formed model that cannot be compiled: found at once, with names."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+
+import numpy as np
+import onnx_ir as ir
+
+from mmac.compiler.frontend.infer import static_shape
+from mmac.isa.errors import MalformedError, ResourceError, UnsupportedError
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
+
+
+def check_operators(model: ir.Model, where: str) -> None:
+    """Refuse operators that onnxruntime does not have: they could not even run on the host.
+
+    Raises:
+        UnsupportedError: names the first such node.
+    """
+    known = _onnxruntime_operators()
+    for node in model.graph.all_nodes():
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if (domain, node.op_type) not in known:
+            raise UnsupportedError(
+                f"{where}: node {node.name!r}",
+                f"operator {domain or 'ai.onnx'}::{node.op_type}",
+                "operators that onnxruntime knows",
+                "export it as ONNX operators or as a model-local function",
+            )
+
+
+def check_weights(model: ir.Model, where: str) -> None:
+    """Refuse NaN and infinite weights, and tensors whose data do not match their shape.
+
+    Raises:
+        MalformedError: names the tensor and the index of its first bad value.
+    """
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None:
+            raise MalformedError(f"{where}: initializer {name!r}", "no data")
+        try:
+            array = tensor.numpy()
+        except (ValueError, TypeError, OSError) as error:
+            raise MalformedError(f"{where}: initializer {name!r}", f"data do not fit the shape: {error}") from error
+        # The sum is non-finite if any value is; only then is it worth looking for which one.
+        if tensor.dtype in _FLOATS and array.size and not np.isfinite(np.sum(array, dtype=np.float64)):
+            bad = np.argwhere(~np.isfinite(array))
+            if len(bad):
+                index = tuple(int(i) for i in bad[0])
+                raise MalformedError(
+                    f"{where}: initializer {name!r}", f"{array[index]} at index {list(index)}", "finite weights"
+                )
+
+
+def check_shapes(model: ir.Model, where: str) -> None:
+    """Refuse empty inputs and results, and values that would not fit into this machine's memory.
+
+    Raises:
+        MalformedError: a tensor without elements.
+        ResourceError: names the value and its size.
+    """
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
+    for value in values:
+        shape = static_shape(value)
+        if shape is None or value.dtype is None:
+            continue
+        if 0 in shape and (value.is_graph_input() or value.is_graph_output()):
+            raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors")
+        size_bytes = math.prod(shape) * value.dtype.itemsize
+        if size_bytes > memory_bytes:
+            raise ResourceError(
+                f"{where}: {value.name!r}",
+                f"shape {list(shape)} needs {size_bytes / 2**30:.1f} GiB",
+                f"at most this machine's {memory_bytes / 2**30:.1f} GiB",
+                "bind smaller dimensions with --dim",
+            )
+
+
+@functools.cache
+def _onnxruntime_operators() -> frozenset[tuple[str, str]]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as binding
+
+    return frozenset((schema.domain, schema.name) for schema in binding.get_all_operator_schema())

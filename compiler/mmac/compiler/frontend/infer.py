@@ -1,0 +1,67 @@
+"""ONNX's own C++ tools (checker, shape inference, version converter) on models of any size."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from mmac.isa.errors import MalformedError
+
+INLINE_BYTES = 1024
+"""Initializers up to this size can matter to shape inference (shapes, axes, scales); larger ones are left out."""
+
+
+def light_proto(model: ir.Model) -> onnx.ModelProto:
+    """`model` with each initializer above `INLINE_BYTES` turned into an input, which keeps the bytes few."""
+    light = model.clone()
+    for value in list(light.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > INLINE_BYTES:
+            value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype  # type: ignore[arg-type]
+            light.graph.initializers.pop(value.name or "")
+            light.graph.inputs.append(value)
+    return ir.serde.serialize_model(light)
+
+
+def infer_shapes(model: ir.Model, where: str) -> None:
+    """Set shape and dtype of every value of `model` that can be known; in place.
+
+    Args:
+        model: changed in place: shapes and dtypes of the main graph's values.
+        where: file or pass that errors name.
+
+    Raises:
+        MalformedError: shapes or types that contradict each other.
+    """
+    # Operators outside ONNX have no inference function: strict mode would refuse what follows them.
+    strict = all(node.domain in ("", "ai.onnx", "mmac") for node in model.graph.all_nodes())
+    try:
+        proto = onnx.shape_inference.infer_shapes(
+            light_proto(model), check_type=strict, strict_mode=strict, data_prop=True
+        )
+    except Exception as error:  # onnx raises several unrelated types here
+        raise MalformedError(where, f"shapes or types do not fit: {_first_line(error)}") from error
+    inferred = ir.convenience.create_value_mapping(ir.serde.deserialize_model(proto).graph)
+    for name, value in ir.convenience.create_value_mapping(model.graph).items():
+        if (found := inferred.get(name)) is None or value.is_initializer() or value.is_graph_input():
+            continue
+        if found.type is not None:
+            value.type = found.type
+        if found.shape is not None:
+            value.shape = found.shape
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """Shape of `value` if each of its dimensions is a known number."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return tuple(int(n) for n in value.const_value.shape)  # type: ignore[call-overload]
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return tuple(int(n) for n in value.shape)  # type: ignore[call-overload]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,140 @@
+"""An ONNX file becomes a graph IR model; everything that is wrong with the file itself is found here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import google.protobuf.message
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from mmac.compiler.frontend.infer import light_proto
+from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
+
+MIN_OPSET = 13
+"""Lowest opset of the graph IR: the first whose QuantizeLinear takes per-channel scales."""
+
+MAX_OPSET = 27
+"""onnxruntime 1.32 has no kernels for QuantizeLinear of opset 28."""
+
+
+def read_model(path: Path) -> ir.Model:
+    """Read, check and normalise the file structure.
+
+    Afterwards the model is well formed: functions inlined, nodes in topological order and with unique names, no
+    initializer among the inputs, opset `MIN_OPSET`…`MAX_OPSET`.  Weights stay in the file's buffer or, if they are
+    external, in their file.
+
+    Raises:
+        UsageError: no such file.
+        MalformedError: not an ONNX model, or a broken one.
+        UnsupportedError: an opset that is not known.
+    """
+    proto = _parse(path)
+    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    opset = versions.get("ai.onnx", MIN_OPSET)
+    if not 1 <= opset <= MAX_OPSET:
+        raise UnsupportedError(str(path), f"opset {opset}", f"opset 1…{MAX_OPSET}", "export it with opset 17")
+    try:
+        model = ir.serde.deserialize_model(proto)
+        model.opset_imports.setdefault("", MIN_OPSET)
+        _confine_external(model, path)
+        common.RemoveInitializersFromInputsPass()(model)
+        if model.functions:
+            common.InlinePass()(model)
+        model.graph.sort()
+        _check(model)
+        model = _convert(model, path)
+        _name_nodes(model)
+    except (UnsupportedError, MalformedError):
+        raise
+    except Exception as error:  # onnx and onnx_ir raise many unrelated types for broken models
+        raise MalformedError(str(path), f"not a valid ONNX model: {_reason(error)}") from error
+    return model
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise UsageError(str(path), "no such file" if not path.exists() else "not a file", "an ONNX file")
+    try:
+        proto = onnx.load_model(path, load_external_data=False)
+    except (google.protobuf.message.DecodeError, ValueError) as error:
+        raise MalformedError(str(path), "not an ONNX model, or a truncated one", "a file in ONNX's protobuf form") from error
+    if not proto.ir_version or not proto.opset_import or not proto.graph.output:
+        raise MalformedError(
+            str(path), "no complete ONNX model in it", "a model with ir_version, opset and graph outputs"
+        )
+    return proto
+
+
+def _confine_external(model: ir.Model, path: Path) -> None:
+    """Let external tensors be read from the folder of the model file, and from nowhere else."""
+    folder = path.resolve().parent
+    ir.external_data.set_base_dir(model.graph, folder)
+    for graph in model.graphs():
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor):
+                continue
+            where = f"{path}: initializer {name!r}"
+            file = (folder / tensor.location).resolve()
+            if not file.is_relative_to(folder):
+                raise MalformedError(where, f"external data at {tensor.location!r}", "files inside the model's folder")
+            if not file.is_file():
+                raise MalformedError(where, f"external data file {tensor.location!r} is missing")
+            end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+            if end > file.stat().st_size or (tensor.length or tensor.nbytes) < tensor.nbytes:
+                raise MalformedError(where, f"external data ends before byte {end} of {tensor.location!r}")
+
+
+def _check(model: ir.Model) -> None:
+    onnx.checker.check_model(light_proto(model))
+
+
+def _convert(model: ir.Model, path: Path) -> ir.Model:
+    """Raise the opset to `MIN_OPSET`, keeping the weights where they are."""
+    opset = model.opset_imports[""]
+    if opset >= MIN_OPSET:
+        return model
+    inputs = {value.name for value in model.graph.inputs}
+    try:
+        proto = onnx.version_converter.convert_version(light_proto(model), MIN_OPSET)
+    except Exception as error:  # the converter raises RuntimeError and several of onnx's own types
+        raise UnsupportedError(
+            str(path), f"opset {opset}, which cannot be converted: {_reason(error)}", f"opset ≥ {MIN_OPSET}",
+            "export it again with opset 17",
+        ) from error
+    converted = ir.serde.deserialize_model(proto)
+    weights = {value.name: value.const_value for value in model.graph.initializers.values()}
+    kept = [value for value in converted.graph.inputs if value.name in inputs]
+    for value in converted.graph.inputs:
+        if value.name not in inputs and value.name in weights:
+            value.const_value = weights[value.name]
+    dropped = [value for value in converted.graph.inputs if value.name not in inputs]
+    converted.graph.inputs.clear()
+    converted.graph.inputs.extend(kept)
+    for value in dropped:
+        if value.const_value is not None:
+            converted.graph.register_initializer(value)
+    converted.graph.sort()
+    return converted
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """Give each node a unique, non-empty name, and record it as the source of what is made of the node."""
+    used: set[str] = set()
+    for position, node in enumerate(model.graph.all_nodes()):
+        base = node.name or f"{node.op_type}_{position}"
+        name, count = base, 1
+        while name in used:
+            count += 1
+            name = f"{base}_{count}"
+        used.add(name)
+        node.name = name
+        node.metadata_props.setdefault("mmac.source", name)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,136 @@
+"""Ranges of activations, from calibration data or from one synthetic sample."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from mmac.compiler.frontend import static_shape
+from mmac.compiler.graph.edit import Array
+from mmac.compiler.graph.execute import session
+from mmac.compiler.passes import MmacWarning
+from mmac.isa.errors import MalformedError
+
+Method = Literal["minmax", "entropy", "percentile"]
+Range = tuple[float, float]
+
+_SEED = 2021
+_HISTOGRAM = {
+    # onnxruntime.quantization.calibrate.create_calibrator's own defaults, but asymmetric.
+    "entropy": {"num_bins": 128, "num_quantized_bins": 128, "percentile": None},
+    "percentile": {"num_bins": 2048, "num_quantized_bins": 2048, "percentile": 99.999},
+}
+
+
+def calibrate(
+    model: ir.Model, values: Sequence[str], data: Mapping[str, Array] | None, method: Method
+) -> dict[str, Range]:
+    """Lowest and highest number to represent for each value.
+
+    Args:
+        model: a float model.
+        values: names of the inputs and inner values to observe.
+        data: for each input an array [n, ...] of n samples, or None for one seeded standard-normal sample.
+        method: ``minmax`` takes the extremes, ``entropy`` and ``percentile`` are onnxruntime's histogram calibrators.
+
+    Raises:
+        MalformedError: calibration data of the wrong name, shape or type.
+    """
+    feeds = _synthetic(model) if data is None else _batches(model, data)
+    inputs = {value.name for value in model.graph.inputs}
+    outputs = [value.name for value in model.graph.outputs]
+    inner = [name for name in values if name not in inputs and name not in outputs]
+    runner = session(model, inner)
+    wanted = [name for name in values if name not in inputs]
+    collector = _MinMax() if method == "minmax" else _Histogram(method)
+    for feed in feeds:
+        seen = dict(zip(wanted, runner.run(wanted, feed), strict=True)) if wanted else {}
+        seen.update({name: feed[name] for name in values if name in inputs})
+        collector.collect(seen)
+    return collector.ranges()
+
+
+class _MinMax:
+    def __init__(self) -> None:
+        self._ranges: dict[str, Range] = {}
+
+    def collect(self, seen: Mapping[str, Array]) -> None:
+        for name, array in seen.items():
+            low, high = self._ranges.get(name, (np.inf, -np.inf))
+            self._ranges[name] = min(low, float(array.min())), max(high, float(array.max()))
+
+    def ranges(self) -> dict[str, Range]:
+        return self._ranges
+
+
+class _Histogram:
+    """onnxruntime's collector, fed one sample at a time so that memory does not grow with the data."""
+
+    def __init__(self, method: str) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        self._collector = HistogramCollector(method=method, symmetric=False, scenario="same", **_HISTOGRAM[method])
+
+    def collect(self, seen: Mapping[str, Array]) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+            self._collector.collect({name: [array] for name, array in seen.items()})
+
+    def ranges(self) -> dict[str, Range]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = self._collector.compute_collection_result()
+        return {name: (float(entry[0]), float(entry[1])) for name, entry in found.items()}
+
+
+def _synthetic(model: ir.Model) -> Iterator[dict[str, Array]]:
+    warnings.warn(
+        "no calibration data: ranges come from one standard-normal sample, so accuracy is not meaningful; "
+        "give real samples with --calibration",
+        MmacWarning,
+        stacklevel=2,
+    )
+    rng = np.random.default_rng(_SEED)
+    feed: dict[str, Array] = {}
+    for value in model.graph.inputs:
+        shape, dtype = static_shape(value) or (), value.dtype.numpy() if value.dtype else np.dtype(np.float32)
+        if np.issubdtype(dtype, np.floating):
+            feed[value.name or ""] = rng.standard_normal(shape).astype(dtype)
+        else:
+            feed[value.name or ""] = np.zeros(shape, dtype)
+    yield feed
+
+
+def _batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Cut the samples into the model's batch (its axis 0), leaving out an incomplete last one."""
+    names = {value.name or "" for value in model.graph.inputs}
+    if set(data) != names:
+        wrong = sorted(set(data) ^ names)
+        raise MalformedError("calibration data", f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}")
+    count = {array.shape[:1] for array in data.values()}
+    if len(count) != 1 or count == {()}:
+        raise MalformedError("calibration data", f"different numbers of samples: {sorted(count)}", "the same for all")
+    samples = next(iter(count))[0]
+    steps = {_step(value, data[value.name or ""]) for value in model.graph.inputs}
+    step = max(steps)
+    if samples < step:
+        raise MalformedError("calibration data", f"{samples} samples", f"at least the model's batch of {step}")
+    for start in range(0, samples - step + 1, step):
+        yield {name: np.ascontiguousarray(array[start : start + step]) for name, array in data.items()}
+
+
+def _step(value: ir.Value, array: Array) -> int:
+    """Samples of `array` that one run takes, after checking that they fit."""
+    shape = static_shape(value) or ()
+    where = f"calibration data {value.name!r}"
+    if array.shape[1:] != shape[1:]:
+        raise MalformedError(where, f"samples of shape {list(array.shape[1:])}", f"{list(shape[1:])}")
+    if value.dtype is not None and array.dtype != value.dtype.numpy():
+        raise MalformedError(where, f"type {array.dtype}", f"{value.dtype.numpy()}")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise MalformedError(where, "NaN or infinite values", "finite values")
+    return shape[0] if shape else 1

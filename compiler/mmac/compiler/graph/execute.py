@@ -1,0 +1,81 @@
+"""Run a graph IR model in onnxruntime without copying its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+import onnxruntime as ort
+
+from mmac.compiler.graph.edit import Array
+from mmac.isa.errors import UnsupportedError
+
+_INLINE_BYTES = 1024
+_PLAIN = frozenset(
+    (
+        ir.DataType.FLOAT,
+        ir.DataType.DOUBLE,
+        ir.DataType.INT8,
+        ir.DataType.UINT8,
+        ir.DataType.INT16,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+    )
+)
+"""Types that numpy and onnxruntime lay out alike, so that an array can be lent."""
+
+
+def session(
+    model: ir.Model, extra_outputs: Sequence[str] = (), *, optimize: bool = True, threads: int = 1
+) -> ort.InferenceSession:
+    """An onnxruntime session for `model`, which is not changed.
+
+    Weights above 1 KiB are lent to onnxruntime instead of being serialised: for ResNet-50 that halves the time.
+
+    Args:
+        model: any stage of the graph IR.
+        extra_outputs: names of inner values to be returned after the model's outputs.
+        optimize: onnxruntime's default optimizations; without them each node runs as it is written.
+        threads: of onnxruntime's pool.
+
+    Raises:
+        UnsupportedError: onnxruntime refuses the model.
+    """
+    lent = model.clone()
+    by_name = ir.convenience.create_value_mapping(lent.graph)
+    lent.graph.outputs.extend(by_name[name] for name in extra_outputs)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    names, arrays = _lend_weights(lent.graph)
+    options.add_external_initializers(names, arrays)
+    try:
+        return ort.InferenceSession(
+            ir.serde.serialize_model(lent).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise UnsupportedError(
+            f"model {model.graph.name!r}", f"onnxruntime refuses it: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def run(model: ir.Model, feeds: Mapping[str, Array], *, optimize: bool = True) -> dict[str, Array]:
+    """Outputs of `model` by name."""
+    names = [value.name for value in model.graph.outputs]
+    return dict(zip(names, session(model, optimize=optimize).run(names, dict(feeds)), strict=True))
+
+
+def _lend_weights(graph: ir.Graph) -> tuple[list[str], list[ort.OrtValue]]:
+    names, arrays = [], []
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype not in _PLAIN:
+            continue
+        names.append(name)
+        arrays.append(ort.OrtValue.ortvalue_from_numpy(tensor.numpy()))
+        value.const_value = ir.ExternalTensor(
+            "weights", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name  # type: ignore[arg-type]
+        )
+    return names, arrays

@@ -1,0 +1,191 @@
+"""Layout operations and max pooling move from floats to integers: they commute with scaling exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from mmac.compiler.frontend import static_shape
+from mmac.compiler.graph.bodies import DOMAIN
+from mmac.compiler.graph.clusters import Cluster, match
+from mmac.compiler.graph.constants import constant_of, is_constant
+from mmac.compiler.graph.edit import SOURCE, Array, Editor, attribute, similar, sources, take_over
+
+DATA_TYPES = (ir.DataType.UINT8, ir.DataType.INT8)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the integers of a run-time tensor stand for reals: real = scale · (q − zero_point)."""
+
+    scale: float
+    zero_point: int
+    dtype: ir.DataType
+
+    def quantize(self, value: float) -> int:
+        """The integer that QuantizeLinear gives."""
+        info = np.iinfo(self.dtype.numpy())
+        with np.errstate(over="ignore"):
+            step = np.rint(np.float32(value) / np.float32(self.scale)) + np.float32(self.zero_point)
+        return int(np.clip(step, info.min, info.max))
+
+
+def encoding(node: ir.Node | None) -> Encoding | None:
+    """Encoding of a QuantizeLinear or DequantizeLinear node with one scale and 8-bit integers, else None."""
+    if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return None
+    dtype = (node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]).dtype  # type: ignore[union-attr]
+    scale = constant_of(node.inputs[1])
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
+    if dtype not in DATA_TYPES or scale is None or zero is None or scale.size != 1 or zero.size != 1:
+        return None
+    return Encoding(float(scale.item()), int(zero.item()), dtype)
+
+
+def source_encoding(value: ir.Value | None) -> Encoding | None:
+    """Encoding of a float that comes out of a DequantizeLinear of run-time integers."""
+    return None if value is None or is_constant(value) else encoding(value.producer())
+
+
+def move_to_integers(editor: Editor) -> set[ir.Node]:
+    """Put layout operations and max pooling on the integer side of their QDQ pairs; in place.
+
+    ``DQ → op`` becomes ``op → DQ``, and ``op → Q`` becomes ``Q → op``; a Q of a DQ with the same parameters
+    disappears.  Every value of the graph keeps its exact number.
+
+    Returns:
+        The integer nodes.
+    """
+    made: set[ir.Node] = set()
+    for node in list(editor.graph):
+        if (cluster := _movable(node)) is not None and (node := _sink(editor, cluster)) is not None:
+            made.add(node)
+    for node in reversed(list(editor.graph)):
+        if (cluster := _movable(node)) is not None and (node := _hoist(editor, cluster)) is not None:
+            made.add(node)
+    for node in list(editor.graph):
+        _cancel_pair(editor, node)
+    return made
+
+
+def _movable(node: ir.Node) -> Cluster | None:
+    cluster = match(node)
+    return cluster if isinstance(cluster, Cluster) and cluster.operator.shares_scale else None
+
+
+def _sink(editor: Editor, cluster: Cluster) -> ir.Node | None:
+    """``op(DQ(q))`` → ``DQ(op(q))``, if all operands are encoded alike."""
+    node = cluster.core
+    codes = {source_encoding(value) for value in cluster.inputs}
+    code = next(iter(codes))
+    if len(codes) != 1 or code is None or not _pad_is_exact(node, code):
+        return None
+    pairs = [value.producer() for value in cluster.inputs]
+    integers = [dq.inputs[0] for dq in pairs if dq is not None]
+    new = _integer_node(editor, node, integers, code)
+    editor.graph.insert_before(node, new)
+    parameters = pairs[0].inputs[1:]  # type: ignore[union-attr]
+    for old, made in zip(node.outputs, new.outputs, strict=True):
+        restored = similar(old, f"{made.name}_dequantized")
+        dq = ir.node(
+            "DequantizeLinear",
+            [made, *parameters],
+            outputs=[restored],
+            name=editor.fresh(f"{made.name}_DequantizeLinear"),
+        )
+        editor.graph.insert_before(node, dq)
+        take_over(old, restored)
+    editor.graph.remove(node, safe=True)
+    new.name = node.name
+    return new
+
+
+def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
+    """``Q(op(x))`` → ``op(Q(x))``, if nothing else sees the result and every Q is alike."""
+    node = cluster.core
+    users = [user for output in node.outputs for user in output.consumers()]
+    codes = {encoding(user) if user.op_type == "QuantizeLinear" else None for user in users}
+    if len(codes) != 1 or None in codes or any(output.is_graph_output() for output in node.outputs):
+        return None
+    code = next(iter(codes))
+    if code is None or any(user.outputs[0].is_graph_output() for user in users):
+        return None
+    integers: list[ir.Value] = []
+    for value in cluster.inputs:
+        quantized = similar(value, editor.fresh(f"{value.name}_quantized"), code.dtype)
+        name = editor.fresh(f"{value.name}_QuantizeLinear")
+        q = ir.node("QuantizeLinear", [value, *users[0].inputs[1:]], outputs=[quantized], name=name)
+        editor.graph.insert_before(node, q)
+        integers.append(quantized)
+    new = _integer_node(editor, node, integers, code)
+    editor.graph.insert_before(node, new)
+    for old, made in zip(node.outputs, new.outputs, strict=True):
+        for user in list(old.consumers()):
+            user.outputs[0].replace_all_uses_with(made)
+            editor.graph.remove(user, safe=True)
+    editor.graph.remove(node, safe=True)
+    new.name = node.name
+    return new
+
+
+def _integer_node(editor: Editor, node: ir.Node, integers: list[ir.Value], code: Encoding) -> ir.Node:
+    """The same operation on integers."""
+    outputs = [similar(value, editor.fresh(f"{value.name}_integer"), code.dtype) for value in node.outputs]
+    parameters: list[ir.Value | None] = list(node.inputs[len(integers) :])
+    attributes = dict(node.attributes)
+    domain = ""
+    if node.op_type == "MaxPool":
+        domain, outputs = DOMAIN, outputs[:1]
+    elif node.op_type == "Pad" and attribute(node, "mode", "constant") == "constant":
+        fill = np.asarray(code.quantize(_pad_value(node)), code.dtype.numpy())
+        parameters = [parameters[0], editor.constant(fill, f"{node.name}_fill"), *parameters[2:]]
+    elif node.op_type == "Resize":
+        factors = np.divide(static_shape(node.outputs[0]), static_shape(node.inputs[0]))  # type: ignore[arg-type]
+        parameters = [None, editor.constant(factors.astype(np.float32), f"{node.name}_factors")]
+        attributes = {}
+        extra = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        attributes = {attr.name: attr for attr in ir.convenience.convert_attributes(extra)}
+    new = ir.Node(
+        domain,
+        node.op_type,
+        [*integers, *parameters],
+        attributes.values(),
+        outputs=outputs,
+        name=editor.fresh(f"{node.name}_integer"),
+    )
+    new.metadata_props[SOURCE] = sources([node])
+    return new
+
+
+def _pad_value(node: ir.Node) -> float:
+    value = constant_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    return 0.0 if value is None else float(value.item())
+
+
+def _pad_is_exact(node: ir.Node, code: Encoding) -> bool:
+    """Whether the padding value is a multiple of the scale in range, so that padding integers loses nothing."""
+    if node.op_type != "Pad":
+        return True
+    value = _pad_value(node)
+    return np.float32(code.quantize(value) - code.zero_point) * np.float32(code.scale) == np.float32(value)
+
+
+def _cancel_pair(editor: Editor, node: ir.Node) -> None:
+    """``Q(DQ(q))`` with equal parameters is q: (q − z)·s / s rounds to q − z for 8-bit integers."""
+    code = encoding(node)
+    if node.op_type != "QuantizeLinear" or code is None or source_encoding(node.inputs[0]) != code:
+        return
+    output = node.outputs[0]
+    integers = node.inputs[0].producer().inputs[0]  # type: ignore[union-attr]
+    if output.is_graph_output() or integers is None:
+        return
+    output.replace_all_uses_with(integers)
+    editor.graph.remove(node, safe=True)
+
+
+def operand_array(value: ir.Value | None) -> Array | None:
+    """Integers of a constant operand, as they are stored behind its DequantizeLinear."""
+    node = value.producer() if value is not None else None
+    return constant_of(node.inputs[0]) if node is not None and is_constant(value) else None

@@ -1,0 +1,195 @@
+"""The operators that mMAC has: one record each, which is the one place to touch for a new one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from mmac.compiler.frontend import static_shape
+from mmac.compiler.graph.constants import constant_of, is_constant
+from mmac.compiler.graph.edit import attribute
+
+Check = Callable[[ir.Node], str]
+"""Why a node cannot be mapped (an empty string if it can)."""
+
+UNARY = frozenset(
+    "Abs Add Celu Ceil Clip Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mish Mul Neg PRelu "
+    "Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Tanh ThresholdedRelu QuickGelu".split()
+)
+"""Operators that, on one tensor and scalar constants, are a function of each element: a 256-entry table."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operation of the array, of the vector unit or of the layout of memory.
+
+    Attributes:
+        kind: op_type in the domain ``mmac``; for a layout operator the ONNX op_type.
+        unit: ``array``, ``vector`` or ``layout``.
+        core: ONNX op_types of its central node.
+        roles: names of the run-time operands, in the order of the node's inputs.
+        check: why a core node cannot be mapped.
+        tail: whether Relu and Clip after it become its clamp.
+        shares_scale: whether the output has the scale and zero point of the input.
+    """
+
+    kind: str
+    unit: str
+    core: frozenset[str]
+    roles: tuple[str, ...]
+    check: Check
+    tail: bool = False
+    shares_scale: bool = False
+
+
+def _rank(value: ir.Value | None) -> int:
+    shape = static_shape(value)
+    return -1 if shape is None else len(shape)
+
+
+def check_conv(node: ir.Node) -> str:
+    """1-D and 2-D convolutions with constant weights."""
+    if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
+        return "weights or bias are computed at run time"
+    if _rank(node.inputs[0]) not in (3, 4):
+        return f"{_rank(node.inputs[0]) - 2}-D convolution; the array has 1-D and 2-D ones"
+    return ""
+
+
+def check_matmul(node: ir.Node) -> str:
+    """Products with a constant right-hand matrix [K, N]."""
+    if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
+        return "the product of two run-time tensors"
+    if _rank(node.inputs[1]) != 2 or _rank(node.inputs[0]) < 2:
+        return f"operand ranks {_rank(node.inputs[0])} and {_rank(node.inputs[1])}; the weight must be a matrix"
+    if node.op_type == "Gemm" and (
+        attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1 or attribute(node, "transA", 0)
+    ):
+        return "alpha, beta or transA of the Gemm are not 1, 1, 0"
+    return ""
+
+
+def check_binary(node: ir.Node) -> str:
+    """Element-wise operators on two tensors, of which one may be constant."""
+    return ""
+
+
+def check_average_pool(node: ir.Node) -> str:
+    """Windows that are sums of at most 65,535 in-bounds taps (exact in binary32: 255 · 65,535 < 2^24)."""
+    if attribute(node, "ceil_mode", 0) or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return "ceil_mode or auto_pad of this average pool"
+    if _rank(node.inputs[0]) not in (3, 4):
+        return f"average pool over {_rank(node.inputs[0]) - 2} axes"
+    if any(d != 1 for d in attribute(node, "dilations", [1])):
+        return "dilated average pool"
+    if math.prod(attribute(node, "kernel_shape", [])) > 65535:
+        return "window of more than 65,535 values"
+    return ""
+
+
+def check_max_pool(node: ir.Node) -> str:
+    """Max pooling without the indices output."""
+    if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+        return "the indices of a max pool are used"
+    if attribute(node, "ceil_mode", 0) or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
+        return "ceil_mode or auto_pad of this max pool"
+    if _rank(node.inputs[0]) not in (3, 4):
+        return f"max pool over {_rank(node.inputs[0]) - 2} axes"
+    return ""
+
+
+def check_layout(node: ir.Node) -> str:
+    """Shape operators whose parameters are constants."""
+    if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
+        return f"parameters of {node.op_type} are computed at run time"
+    return ""
+
+
+def check_concat(node: ir.Node) -> str:
+    """Concatenation of run-time tensors."""
+    if any(is_constant(value) for value in node.inputs):
+        return "concatenation with a constant"
+    return ""
+
+
+def check_resize(node: ir.Node) -> str:
+    """Nearest resize that repeats each element a whole number of times along H and W."""
+    if attribute(node, "mode", "nearest") != "nearest":
+        return f"resize mode {attribute(node, 'mode', 'nearest')}; the vector unit has nearest"
+    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    if before is None or after is None or any(b % a for a, b in zip(before, after, strict=True)):
+        return "resize by a factor that is not a whole number"
+    for size, big in zip(before, after, strict=True):
+        if not np.array_equal(_nearest_indices(node, size, big), np.arange(big) * size // big):
+            return "coordinate or rounding mode that does not repeat each element equally often"
+    return ""
+
+
+def _nearest_indices(node: ir.Node, size: int, big: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Source index of each output of ONNX Resize in mode nearest along one axis (operator Resize-19)."""
+    if size == big:
+        return np.arange(big)
+    out = np.arange(big, dtype=np.float64)
+    scale = big / size
+    mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    if mode in ("half_pixel", "half_pixel_symmetric") or (mode == "pytorch_half_pixel" and big > 1):
+        where = (out + 0.5) / scale - 0.5
+    elif mode == "asymmetric":
+        where = out / scale
+    elif mode == "align_corners":
+        where = out * (size - 1) / (big - 1)
+    else:
+        return np.full(big, -1)
+    rounding = {
+        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+        "floor": np.floor,
+        "ceil": np.ceil,
+    }[attribute(node, "nearest_mode", "round_prefer_floor")]
+    return np.clip(rounding(where), 0, size - 1).astype(np.int64)
+
+
+def check_pad(node: ir.Node) -> str:
+    """Constant, edge or reflect padding by constant, non-negative amounts."""
+    if reason := check_layout(node):
+        return reason
+    pads = constant_of(node.inputs[1])
+    if pads is None or (pads < 0).any():
+        return "negative padding"
+    return ""
+
+
+def _layout(op_type: str, check: Check = check_layout) -> Operator:
+    return Operator(op_type, "layout", frozenset((op_type,)), ("x",), check, shares_scale=True)
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("Conv", "array", frozenset(("Conv",)), ("x",), check_conv, tail=True),
+    Operator("MatMul", "array", frozenset(("MatMul", "Gemm")), ("x",), check_matmul, tail=True),
+    Operator("Add", "vector", frozenset(("Add", "Sub")), ("a", "b"), check_binary, tail=True),
+    Operator("Mul", "vector", frozenset(("Mul",)), ("a", "b"), check_binary, tail=True),
+    Operator("AveragePool", "vector", frozenset(("AveragePool",)), ("x",), check_average_pool, tail=True),
+    Operator("MaxPool", "vector", frozenset(("MaxPool",)), ("x",), check_max_pool, shares_scale=True),
+    _layout("Reshape"),
+    _layout("Flatten"),
+    _layout("Squeeze"),
+    _layout("Unsqueeze"),
+    _layout("Transpose"),
+    _layout("Slice"),
+    _layout("Split"),
+    _layout("Concat", check_concat),
+    _layout("Pad", check_pad),
+    _layout("Resize", check_resize),
+    _layout("DepthToSpace"),
+    _layout("Identity"),
+)
+
+TABLE = Operator("Table", "vector", UNARY, ("x",), check_binary)
+"""Any function of one element; its core is a whole cluster, not one node."""
+
+BY_OP_TYPE = {op_type: operator for operator in OPERATORS for op_type in operator.core}
+BY_KIND = {operator.kind: operator for operator in (*OPERATORS, TABLE)}

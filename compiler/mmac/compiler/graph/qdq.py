@@ -1,0 +1,97 @@
+"""Quantization parameters and QuantizeLinear/DequantizeLinear pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from mmac.compiler.graph.edit import Array, Editor, similar
+
+_SMALLEST_SCALE = np.float32(2.0**-100)
+"""Scales below it would make products of scales subnormal."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """real = scale · (q − zero_point), uint8 q."""
+
+    scale: np.float32
+    zero_point: int
+
+    @classmethod
+    def from_range(cls, low: float, high: float) -> Affine:
+        """Parameters that represent 0 exactly and cover `low`…`high`; an empty or infinite range becomes 0…1."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        scale = np.float32((high - low) / 255)
+        if not (np.isfinite(scale) and scale > _SMALLEST_SCALE):
+            return cls(np.float32(1 / 255), 0)
+        return cls(scale, int(np.clip(np.rint(-low / float(scale)), 0, 255)))
+
+    def quantize(self, array: Array) -> Array:
+        """uint8, rounded half to even and saturated, as QuantizeLinear does it."""
+        steps = np.rint(np.asarray(array, np.float32) / self.scale) + np.float32(self.zero_point)
+        return np.clip(steps, 0, 255).astype(np.uint8)
+
+
+def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collection[ir.Node] | None) -> None:
+    """Round `value` to uint8 and back for some of its users.
+
+    Args:
+        editor: of the graph that changes.
+        value: an input or a node's output.
+        affine: its parameters.
+        users: nodes that get the rounded value; None for all of them and the graph outputs.
+    """
+    name = value.name or ""
+    uses = [(node, index) for node, index in value.uses() if users is None or node in users]
+    scale = editor.constant(np.asarray(affine.scale), f"{name}_scale")
+    zero = editor.constant(np.asarray(affine.zero_point, np.uint8), f"{name}_zero_point")
+    quantized = similar(value, editor.fresh(f"{name}_quantized"), ir.DataType.UINT8)
+    restored = similar(value, editor.fresh(f"{name}_dequantized"))
+    q = ir.node("QuantizeLinear", [value, scale, zero], outputs=[quantized], name=editor.fresh(f"{name}_QuantizeLinear"))
+    dq = ir.node(
+        "DequantizeLinear", [quantized, scale, zero], outputs=[restored], name=editor.fresh(f"{name}_DequantizeLinear")
+    )
+    producer = value.producer()
+    if producer is None:
+        editor.graph.insert_before(editor.graph[0], [q, dq])
+    else:
+        editor.graph.insert_after(producer, [q, dq])
+    for node, index in uses:
+        node.replace_input_with(index, restored)
+    if users is None and value.is_graph_output():
+        for index, output in enumerate(editor.graph.outputs):
+            if output is value:
+                editor.graph.outputs[index] = restored
+        value.name = editor.fresh(f"{name}_float")
+        restored.name = name
+
+
+def dequantized_constant(
+    editor: Editor, integers: Array, scale: Array, base: str, *, zero_point: Array | None = None, axis: int | None = None
+) -> ir.Node:
+    """A DequantizeLinear of constant integers, outside the graph.
+
+    Args:
+        editor: of the graph that gets the initializers.
+        integers: int8, uint8 or int32 of any shape.
+        scale: float32, a scalar or one per index of `axis`.
+        base: name that its parts begin with.
+        zero_point: of the type of `integers` and the shape of `scale`; None is 0.
+        axis: of the channels.
+    """
+    inputs = [editor.constant(integers, f"{base}_quantized"), editor.constant(scale, f"{base}_scale")]
+    if zero_point is not None:
+        inputs.append(editor.constant(zero_point, f"{base}_zero_point"))
+    output = ir.Value(name=editor.fresh(f"{base}_dequantized"), shape=ir.Shape(integers.shape))
+    output.dtype = ir.DataType.FLOAT
+    return ir.node(
+        "DequantizeLinear",
+        inputs,
+        {} if axis is None else {"axis": axis},
+        outputs=[output],
+        name=editor.fresh(f"{base}_DequantizeLinear"),
+    )

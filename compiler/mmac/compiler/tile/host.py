@@ -1,0 +1,99 @@
+"""Host segments: the ONNX subgraphs that onnxruntime executes between parts of the device code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from mmac.compiler.tile.ir import HostCall
+from mmac.isa.program import HostSegment
+
+if TYPE_CHECKING:
+    from mmac.compiler.tile.lower import Lowering
+
+
+def call(lowering: Lowering, nodes: Sequence[ir.Node]) -> None:
+    """Make a segment of `nodes` (in topological order) and an operation that runs it."""
+    from mmac.compiler.tile.lower import dtype_of
+
+    inside = set(nodes)
+    inputs, initializers = _operands(nodes, inside)
+    outputs = [v for node in nodes for v in node.outputs if _leaves(v, inside)]
+    onnx_bytes = _model(lowering.model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
+    why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get("mmac.reason", "")) for node in nodes)
+    names = [v.name or "" for v in inputs], [v.name or "" for v in outputs]
+    lowering.segments.append(HostSegment(onnx_bytes, tuple(names[0]), tuple(names[1]), why))
+    for value in outputs:
+        if dtype_of(value) in ("uint8", "int8") and _wanted_by_device(value):
+            lowering.define(value, lowering.home(value))
+        else:
+            lowering.declare_host(value)
+    touched = [[t.buffer for n in group if (t := lowering.tensors[n]).buffer is not None] for group in names]
+    index = len(lowering.segments) - 1
+    lowering.operations.append(
+        HostCall(f"host{index}", index, tuple(b for b in touched[0] if b), tuple(b for b in touched[1] if b))
+    )
+
+
+def _operands(nodes: Sequence[ir.Node], inside: set[ir.Node]) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Run-time inputs and constants of a set of nodes, subgraphs included, each once, in order."""
+    run_time: dict[str, ir.Value] = {}
+    constant: dict[str, ir.Value] = {}
+    for node in nodes:
+        for value in _all_inputs(node):
+            if value.const_value is not None and value.producer() is None:
+                constant[value.name or ""] = value
+            elif value.producer() not in inside:
+                run_time[value.name or ""] = value
+    return list(run_time.values()), list(constant.values())
+
+
+def _all_inputs(node: ir.Node) -> list[ir.Value]:
+    values = [v for v in node.inputs if v is not None]
+    for attr in node.attributes.values():
+        if attr.type == ir.AttributeType.GRAPH:
+            graph = attr.as_graph()
+            local = {v for n in graph for v in n.outputs} | set(graph.inputs) | set(graph.initializers.values())
+            nested = [v for n in graph for v in _all_inputs(n)] + [v for v in graph.outputs if v is not None]
+            values += [v for v in nested if v not in local]
+    return values
+
+
+def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:
+    return value.is_graph_output() or any(node not in inside for node, _ in value.uses())
+
+
+def _wanted_by_device(value: ir.Value) -> bool:
+    from mmac.compiler.tile.lower import unit_of
+
+    return any(unit_of(node) != "host" for node, _ in value.uses())
+
+
+def _model(
+    model: ir.Model,
+    nodes: Sequence[ir.Node],
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+    initializers: Sequence[ir.Value],
+) -> onnx.ModelProto:
+    graph = onnx.GraphProto(name="host")
+    for node in nodes:
+        proto = ir.serde.serialize_node(node)
+        del proto.metadata_props[:]
+        graph.node.append(proto)
+    graph.input.extend(ir.serde.serialize_value(v) for v in inputs)
+    graph.output.extend(ir.serde.serialize_value(v) for v in outputs)
+    for value in initializers:
+        assert value.const_value is not None
+        tensor = ir.serde.serialize_tensor(value.const_value)
+        tensor.name = value.name or ""
+        graph.initializer.append(tensor)
+    result = onnx.ModelProto(graph=graph, ir_version=min(model.ir_version or 10, 10))
+    domains = {node.domain for node in nodes} | {""}
+    for domain, version in sorted(model.opset_imports.items()):
+        if domain in domains:
+            result.opset_import.add(domain=domain, version=version)
+    return result

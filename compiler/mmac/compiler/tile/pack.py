@@ -1,0 +1,107 @@
+"""Pass `pack`: encode every array layer's weights as term streams, one per weight tile, ordered by increment.
+
+Needs: mappings (`tile`). Guarantees: `streams` of every array layer; the directory and stream bytes in `data` and as
+constant buffers. Directory offsets are relative to the stream buffer until `emit`. Before/after::
+
+    array "conv" weights="conv.w"    ->    streams(format=plain, directory="conv.dir", streams="conv.terms", …)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.compiler.passes import Pass
+from mmac.compiler.tile.ir import ArrayLayer, Buffer, Operation, Streams, TileProgram
+from mmac.isa import streams as term_streams
+from mmac.isa import terms
+from mmac.isa.plan import GROUP_SIZE, LayerPlan
+from mmac.isa.program import directory_dtype
+from mmac.isa.table import TermFormat
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Pack(Pass[TileProgram, TileProgram]):
+    """See the module's docstring."""
+
+    name: ClassVar[str] = "pack"
+
+    def apply(self, module: TileProgram) -> TileProgram:
+        """Fill in every array layer's `streams`."""
+        operations: list[Operation] = []
+        buffers = list(module.buffers)
+        data = dict(module.data)
+        for op in module.operations:
+            if isinstance(op, ArrayLayer):
+                weights = np.asarray(module.data[op.weights])
+                op, packed = _pack(op, weights, module.plan.layers[op.layer])
+                data |= packed
+                buffers += [Buffer(name, array.nbytes, constant=True) for name, array in packed.items()]
+            operations.append(op)
+        return replace(module, operations=tuple(operations), buffers=tuple(buffers), data=data)
+
+
+def _pack(op: ArrayLayer, weights: Array, plan: LayerPlan) -> tuple[ArrayLayer, dict[str, Array]]:
+    if op.mapping is None:
+        raise ValueError(f"{op.name}: pack needs tile first")
+    groups = terms.to_groups(weights).swapaxes(0, 1)  # [G, O, 16]
+    alphas = [level.alpha for level in plan.levels]
+    kind = choose_format(groups, alphas)
+    # a reduction tile of a 1 x 1 layer is whole groups; other layers have one
+    tile_g = len(groups) if op.mapping.reduction >= op.ic else op.mapping.reduction // GROUP_SIZE
+    tile_n = op.mapping.channels
+    tiles_k, tiles_n = -(-len(groups) // tile_g), -(-groups.shape[1] // tile_n)
+    directory = np.zeros((tiles_k, tiles_n), directory_dtype(len(alphas)))
+    parts: list[Array] = []
+    base = largest = 0
+    for (k, n), tiles in _equal_tiles(groups, tile_g, tile_n):
+        encoded = term_streams.encode(kind, tiles.reshape(-1, *tiles.shape[2:]), alphas)
+        entries = directory[k, n]
+        entries["offset"] = (base + encoded.offset).reshape(entries.shape)
+        entries["groups"] = tiles.shape[2] * tiles.shape[3]
+        entries["level"]["bytes"] = encoded.level_bytes.reshape(*entries.shape, -1)
+        entries["level"]["alpha"] = encoded.level_alpha.reshape(*entries.shape, -1)
+        parts.append(encoded.data)
+        base += len(encoded.data)
+        largest = max(largest, int(encoded.size.max()))
+    names = f"{op.name}.directory", f"{op.name}.terms"
+    packed = Streams(kind, *names, tiles_k, tiles_n, largest)
+    return replace(op, streams=packed), {names[0]: directory, names[1]: np.concatenate(parts)}
+
+
+def choose_format(groups: Array, alphas: list[int]) -> TermFormat:
+    """The format that moves fewer bytes, summed over the levels; ``raw`` cannot hold +128.
+
+    Args:
+        groups: [..., 16] weights.
+        alphas: α at each level.
+    """
+    count = terms.group_term_count(groups.reshape(-1, GROUP_SIZE))
+    histogram = np.bincount(count.ravel())
+    plain = sum(int((histogram * (1 + np.minimum(np.arange(len(histogram)), a))).sum()) for a in alphas)
+    raw = groups.size * len(alphas)
+    return TermFormat.RAW if raw < plain and groups.max(initial=0) < 128 else TermFormat.PLAIN
+
+
+def _equal_tiles(groups: Array, tile_g: int, tile_n: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
+    """Cut [G, O, 16] into tiles; yields blocks [K, N, g, n, 16] of equal tiles with their place in the directory."""
+    for k, g_range, g in _cuts(groups.shape[0], tile_g):
+        for n, n_range, width in _cuts(groups.shape[1], tile_n):
+            block = groups[g_range, n_range]
+            shape = (block.shape[0] // g, g, block.shape[1] // width, width, GROUP_SIZE)
+            yield (k, n), block.reshape(shape).swapaxes(1, 2)
+
+
+def _cuts(total: int, tile: int) -> Iterator[tuple[slice, slice, int]]:
+    """(tile indices, elements, tile size) of the whole tiles, then of a smaller last one."""
+    whole = total // tile
+    if whole:
+        yield slice(0, whole), slice(0, whole * tile), tile
+    if total % tile:
+        yield slice(whole, whole + 1), slice(whole * tile, total), total % tile

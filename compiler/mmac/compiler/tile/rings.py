@@ -1,0 +1,145 @@
+"""Scratchpad rings and semaphores of the generated code: who fills, who drains, and how slots alternate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from mmac.compiler.tile.ir import PointerRegister, Repeat, Statement
+from mmac.isa import table
+from mmac.isa.spec import NONE_LOOP
+
+SLOTS = 2
+"""Every ring is double buffered."""
+
+TABLE_BYTES = 256
+
+
+class Token(IntEnum):
+    """Semaphores. ``…_FREE`` carries slot credits back to whoever fills the ring, ``…_READY`` announces a full slot."""
+
+    ACT_FREE = 0
+    ACT_READY = 1
+    AUX_FREE = 2
+    WGT_FREE = 3
+    WGT_READY = 4
+    PRM_FREE = 5
+    PRM_READY = 6
+    TABLE_FREE = 7
+    ACC_FREE = 8
+    ACC_READY = 9
+    OUT_FREE = 10
+    OUT_READY = 11
+    MOVE_READY = 12
+    MOVE_DONE = 13
+    DRAM_READY = 14  # the previous operation's results are in DRAM
+
+
+def sync(
+    queue: type[table.SyncLoad | table.SyncCompute | table.SyncStore],
+    *,
+    wait: Sequence[Token] = (),
+    signal: Sequence[Token] = (),
+) -> list[Statement]:
+    """`sync` instructions of a queue that wait and signal; as many as it takes."""
+    count = max(-(-len(wait) // 2), -(-len(signal) // 2))
+    return [queue(**tokens(wait[2 * i : 2 * i + 2], signal[2 * i : 2 * i + 2])) for i in range(count)]
+
+
+def tokens(wait: Sequence[Token] = (), signal: Sequence[Token] = ()) -> dict[str, int]:
+    """Token fields of an instruction, as keyword arguments."""
+    fields = {f"wait{i}": int(t) for i, t in enumerate(wait)}
+    return fields | {f"signal{i}": int(t) for i, t in enumerate(signal)}
+
+
+_FILLED_BY_COMPUTE = (Token.ACT_FREE, Token.AUX_FREE, Token.WGT_FREE, Token.TABLE_FREE)
+_FILLED_BY_STORE = (Token.PRM_FREE, Token.ACC_FREE, Token.OUT_FREE)
+_WAITED_BY_COMPUTE = (Token.ACC_FREE, Token.OUT_FREE)
+
+
+def give_credits() -> tuple[Statement, ...]:
+    """All rings empty: two credits each, and DRAM is up to date."""
+    compute = [t for token in _FILLED_BY_COMPUTE for t in (token,) * SLOTS]
+    store = [t for token in _FILLED_BY_STORE for t in (token,) * SLOTS]
+    return (
+        *sync(table.SyncCompute, signal=compute),
+        *sync(table.SyncStore, signal=[*store, Token.DRAM_READY]),
+    )
+
+
+def take_credits() -> tuple[Statement, ...]:
+    """The inverse: wait until all rings are empty again and everything is in DRAM."""
+    compute = [t for token in _WAITED_BY_COMPUTE for t in (token,) * SLOTS]
+    load = [t for token in (*_FILLED_BY_COMPUTE, Token.PRM_FREE) for t in (token,) * SLOTS]
+    return (*sync(table.SyncCompute, wait=compute), *sync(table.SyncLoad, wait=[*load, Token.DRAM_READY]))
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The loops of a nest from the outside in; a loop of one iteration is left out and has no depth."""
+
+    counts: Mapping[str, int]
+
+    @property
+    def live(self) -> list[str]:
+        """Names of the loops that exist."""
+        return [name for name, count in self.counts.items() if count > 1]
+
+    def depth(self, name: str) -> int:
+        """Nesting depth for a `loop` field."""
+        return self.live.index(name) if self.counts[name] > 1 else NONE_LOOP
+
+    def wrap(self, names: Iterable[str], body: Sequence[Statement]) -> tuple[Statement, ...]:
+        """Put `body` into the named loops (outside in)."""
+        inner = tuple(body)
+        for name in reversed(list(names)):
+            if self.counts[name] > 1:
+                inner = (Repeat(self.counts[name], inner),)
+        return inner
+
+    def total(self, names: Iterable[str]) -> int:
+        """Number of iterations of the named loops together."""
+        total = 1
+        for name in names:
+            total *= self.counts[name]
+        return total
+
+    def parity_mask(self, names: Sequence[str]) -> int:
+        """Mask of a pointer whose slot alternates with every iteration of the named loops.
+
+        The iteration number is a sum of index times iterations of the loops inside; its parity takes the loops whose
+        inner iteration count is odd.
+        """
+        mask, inside = 0, 1
+        for name in reversed(names):
+            if self.counts[name] > 1 and inside % 2:
+                mask |= 1 << self.depth(name)
+            inside *= self.counts[name]
+        return mask
+
+
+@dataclass
+class Rings:
+    """Slots of every ring and whose turn it is; operations advance it in program order.
+
+    `scratchpads` gives pad sizes in bytes; a ring's slot is half of its pad (the PRM pad also holds two tables).
+    """
+
+    scratchpads: Mapping[str, int]
+    phase: dict[str, int] = field(default_factory=dict)
+
+    def slot_bytes(self, ring: str) -> int:
+        """Bytes of one slot of ring act, aux, out, wgt, prm, acc or table."""
+        if ring == "table":
+            return TABLE_BYTES
+        size = self.scratchpads[ring] - (SLOTS * TABLE_BYTES if ring == "prm" else 0)
+        return size // SLOTS // 8 * 8
+
+    def take(self, ring: str, loops: Loops, names: Sequence[str]) -> PointerRegister:
+        """Pointer for a ring that is filled once per iteration of the named loops; advances the ring."""
+        pad = table.Pad.PRM if ring == "table" else table.Pad[ring.upper()]
+        addr = SLOTS * self.slot_bytes("prm") if ring == "table" else 0
+        phase = self.phase.get(ring, 0)
+        self.phase[ring] = (phase + loops.total(names)) % SLOTS
+        return PointerRegister(pad, addr, self.slot_bytes(ring), loops.parity_mask(names), phase)

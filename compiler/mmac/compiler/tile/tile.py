@@ -1,0 +1,110 @@
+"""Pass `tile`: lower the graph to operations on DRAM buffers and choose how each is mapped.
+
+Needs: a model as `terms` leaves it, at its highest level. Guarantees: every array layer, vector operation and move
+has a `mapping` whose tiles fit the target's scratchpads twice (double buffering). Before/after::
+
+    %y = mmac::Conv(%x, …)    ->    array "conv" x=… y=… mapping(rows=8, columns=28, channels=64, weights_outer, …)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from mmac.compiler.passes import Pass
+from mmac.compiler.tile import (
+    mapping,
+    operators,  # noqa: F401  (registers the lowerings)
+)
+from mmac.compiler.tile.ir import ArrayLayer, BoxMapping, Dims, Move, Operation, TileProgram, VectorOp
+from mmac.compiler.tile.layout import dims
+from mmac.compiler.tile.lower import lower
+from mmac.compiler.tile.rings import Rings
+from mmac.isa import terms
+from mmac.isa.errors import ResourceError
+from mmac.isa.plan import LayerPlan
+from mmac.runtime.targets import Target
+
+SMALL_TILE_BYTES = 16 * 1024
+"""Boxes of the vector unit are cut to an eighth of the tensor so that queues overlap, but not below this."""
+
+
+@dataclass(frozen=True)
+class Tile(Pass[ir.Model, TileProgram]):
+    """See the module's docstring."""
+
+    name: ClassVar[str] = "tile"
+    target: Target
+
+    def apply(self, model: ir.Model) -> TileProgram:
+        """The mapped operations."""
+        module = lower(model, self.target.name)
+        layer_mapping = cache(lambda shape, name: mapping.search(shape, self.target, name))
+        named: dict[mapping.LayerShape, str] = {}
+
+        def choose(op: Operation) -> Operation:
+            match op:
+                case ArrayLayer():
+                    shape = layer_shape(op, module.data[op.weights], module.plan.layers[op.layer])
+                    return replace(op, mapping=layer_mapping(shape, named.setdefault(shape, op.name)))
+                case VectorOp():
+                    return replace(op, mapping=BoxMapping(_vector_box(op, Rings(self.target.scratchpads))))
+                case Move():
+                    return replace(op, mapping=BoxMapping(_move_box(op, Rings(self.target.scratchpads))))
+                case _:
+                    return op
+
+        return replace(module, operations=tuple(choose(op) for op in module.operations))
+
+
+def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: LayerPlan) -> mapping.LayerShape:
+    """What the mapping search needs to know of a layer."""
+    budgets = tuple((level.alpha, level.beta) for level in plan.levels)
+    most = int(terms.group_term_count(weights).max(initial=1))
+    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, min(most, budgets[-1][0]))
+
+
+def _vector_box(op: VectorOp, rings: Rings) -> Dims:
+    def fits(box: Dims) -> bool:
+        b = op.b is None or _volume(_operand(op.b.shape, box)) <= rings.slot_bytes("aux")
+        return b and _volume(_input_box(op, box)) <= rings.slot_bytes("act") and _volume(box) <= rings.slot_bytes("out")
+
+    return _largest(op.y.shape, fits, op.name)
+
+
+def _input_box(op: VectorOp, box: Dims) -> Dims:
+    n, h, w, c = _operand(op.a.shape, box)
+    if op.window is None:
+        return n, h, w, c
+    return n, op.window.rows(box[1]), op.window.columns(box[2]), c
+
+
+def _move_box(op: Move, rings: Rings) -> Dims:
+    return _largest(op.outs[0].shape, lambda box: _volume(box) <= rings.slot_bytes("act"), op.name)
+
+
+def _operand(shape: Dims, box: Dims) -> Dims:
+    return dims([min(size, extent) for size, extent in zip(shape, box, strict=True)])
+
+
+def _volume(box: Dims) -> int:
+    n, h, w, c = box
+    return n * h * w * c
+
+
+def _largest(shape: Dims, fits: Callable[[Dims], bool], name: str) -> Dims:
+    """Halve the box, outer dimensions first, until it fits and is small enough to overlap."""
+    enough = max(SMALL_TILE_BYTES, _volume(shape) // 8)
+    box = list(shape)
+    for axis in range(4):
+        while box[axis] > 1 and not (fits(dims(box)) and _volume(dims(box)) <= enough):
+            box[axis] = -(-box[axis] // 2)
+    if not fits(dims(box)):
+        raise ResourceError(f"operation {name}", "not even one element's window fits the scratchpads")
+    return dims(box)

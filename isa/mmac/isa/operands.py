@@ -1,0 +1,116 @@
+"""Operands of instructions as text: ``t3``, ``p0``, ``d1``, ``act``, ``0.25``, ``wait=3,4``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, NONE_TOKEN, Bits, Instr
+
+_PREFIX = {"tensor": "t", "pointer": "p", "loop": "d"}
+_WORDS = {"loop": {"none": NONE_LOOP, "level": LEVEL_LOOP}, "token": {"none": NONE_TOKEN}}
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One ``name=value`` of an instruction: a field, or the fields wait0 and wait1 as the list ``wait``."""
+
+    name: str
+    fields: tuple[str, ...]
+    bits: Bits
+    defaults: tuple[int, ...]
+    """Of its fields; empty if the operand has to be given."""
+
+    def format(self, instr: Instr) -> str | None:
+        """The value in `instr`, None if it is the default."""
+        values = tuple(getattr(instr, field) for field in self.fields)
+        if values == self.defaults:
+            return None
+        while len(values) > 1 and self.defaults and values[-1] == self.defaults[-1]:
+            values = values[:-1]
+        return ",".join(format_value(self.bits, value) for value in values)
+
+    def parse(self, text: str) -> dict[str, int]:
+        """Values of the fields.
+
+        Raises:
+            ValueError: not a value of this operand; the message says what is.
+        """
+        parts = text.split(",")
+        if len(parts) > len(self.fields):
+            raise ValueError(f"at most {len(self.fields)} values")
+        return {field: parse_value(self.bits, part) for field, part in zip(self.fields, parts, strict=False)}
+
+
+@functools.cache
+def operands(cls: type[Instr]) -> tuple[Operand, ...]:
+    """Operands of an instruction in the order in which they are written: its own fields, then wait and signal."""
+    defaults = {
+        field.name: field.default for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING
+    }
+    groups: dict[str, list[str]] = {}
+    for name, bits in sorted(cls.layout.items(), key=lambda item: item[1].kind == "token"):
+        groups.setdefault(name.rstrip("0123456789") if bits.kind == "token" else name, []).append(name)
+    return tuple(
+        Operand(name, tuple(fields), cls.layout[fields[0]], tuple(defaults[f] for f in fields if f in defaults))
+        for name, fields in groups.items()
+    )
+
+
+def format_value(bits: Bits, value: int) -> str:
+    """A field's value as text, so that `parse_value` gives it back."""
+    if bits.kind == "f32":
+        return _format_f32(value)
+    if bits.choices is not None and value in bits.choices:
+        return bits.choices(value).name.lower()
+    for word, number in _WORDS.get(bits.kind, {}).items():
+        if value == number:
+            return word
+    return f"{_PREFIX.get(bits.kind, '')}{int(value)}"
+
+
+def parse_value(bits: Bits, text: str) -> int:
+    """A field's value from text; numbers may be hexadecimal.
+
+    Raises:
+        ValueError: not a value of this field; the message says what is.
+    """
+    words = _WORDS.get(bits.kind, {}) | {choice.name.lower(): choice.value for choice in bits.choices or ()}
+    if text in words:
+        return words[text]
+    prefix = _PREFIX.get(bits.kind, "")
+    try:
+        value = _parse_f32(text) if bits.kind == "f32" else int(text.removeprefix(prefix), 0)
+    except (ValueError, OverflowError):
+        value = bits.maximum + 1
+    if bits.minimum <= value <= bits.maximum and text.startswith(prefix) and bits.choices is None:
+        return value
+    raise ValueError(_allowed(bits))
+
+
+def _allowed(bits: Bits) -> str:
+    if bits.choices is not None:
+        return ", ".join(choice.name.lower() for choice in bits.choices)
+    if bits.kind == "f32":
+        return "a binary32 number, or 0x and its bits"
+    taken = _WORDS.get(bits.kind, {})
+    prefix, last = _PREFIX.get(bits.kind, ""), min([bits.maximum + 1, *taken.values()]) - 1
+    return ", ".join([f"{prefix}{bits.minimum}…{prefix}{last}", *taken])
+
+
+def _format_f32(value: int) -> str:
+    number = np.uint32(value).view(np.float32)
+    text = str(number)
+    return text if math.isfinite(number) and _parse_f32(text) == value else f"{value:#010x}"
+
+
+def _parse_f32(text: str) -> int:
+    if text.startswith("0x"):
+        return int(text, 16)
+    (bits,) = struct.unpack("<I", struct.pack("<f", float(text)))
+    return int(bits)

@@ -1,0 +1,276 @@
+"""Weight tiles as bytes: the term streams that `load.terms` reads.
+
+A tile is int16 [G, N, 16]: G groups along the reduction axis, N output channels. In a stream its groups come in
+row-major (g, n) order.
+
+``plain``
+    One byte per group with the number of terms n that it keeps at the highest level; then, level by level of the
+    layer's plan, the increments: for each group in order its terms of ranks α(l-1) … min(n, α(l))-1, one byte each
+    (exponent in bits 7…5, sign in bit 4, 1 = negative, index in the group in bits 3…0). A level reads one contiguous
+    prefix.
+``raw``
+    The values as int8, the same bytes at every level; they are ranked and cut to α while loading.
+
+Ranks order a group's terms by falling exponent, then rising index (`mmac.isa.terms`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.isa import terms
+from mmac.isa.errors import MalformedError
+from mmac.isa.plan import GROUP_SIZE, MAX_ALPHA
+from mmac.isa.table import TermFormat
+
+Bytes = npt.NDArray[np.uint8]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_PLANES = 8
+_DIGITS = _PLANES * GROUP_SIZE
+
+_CHUNK = 1 << 11
+"""Groups ranked per pass, so that the temporaries (256 bytes a group) stay in the second-level cache."""
+
+
+@dataclass(frozen=True)
+class EncodedTiles:
+    """Streams of tiles of one shape.
+
+    Attributes:
+        data: all streams one after the other, uint8.
+        size: [T] bytes of each stream.
+        level_bytes: [T, L] length of the prefix that a level reads.
+        level_alpha: [T, L] most terms that any group of the tile keeps at a level.
+    """
+
+    data: Bytes
+    size: npt.NDArray[np.int64]
+    level_bytes: npt.NDArray[np.int64]
+    level_alpha: npt.NDArray[np.int64]
+
+    @property
+    def offset(self) -> npt.NDArray[np.int64]:
+        """[T] first byte of each stream in `data`."""
+        return np.cumsum(self.size) - self.size
+
+
+@dataclass(frozen=True)
+class TermTable:
+    """The terms of groups at one level, in rank order.
+
+    Attributes:
+        codes: [groups, A] a term's byte as in a ``plain`` stream; 0 from rank `count` on.
+        count: [groups] terms of each group; A is its maximum.
+        shape: of the array of groups: (G, N), or (T, G, N) for many tiles.
+    """
+
+    codes: Bytes
+    count: Bytes
+    shape: tuple[int, ...]
+
+    @property
+    def exponent(self) -> Bytes:
+        """[groups, A] exponents, 0…7."""
+        return self.codes >> np.uint8(5)
+
+    @property
+    def sign(self) -> Bytes:
+        """[groups, A] 1 for a negative term."""
+        return self.codes >> np.uint8(4) & np.uint8(1)
+
+    @property
+    def index(self) -> Bytes:
+        """[groups, A] positions in the group, 0…15."""
+        return self.codes & np.uint8(15)
+
+    def valid(self) -> npt.NDArray[np.bool_]:
+        """[groups, A] which ranks hold a term."""
+        return np.arange(self.codes.shape[1]) < self.count[:, None]
+
+    def values(self) -> npt.NDArray[np.int16]:
+        """int16 [*shape, 16]: the weights that the terms add up to."""
+        positive, negative = self._digits
+        return terms.from_digits(positive, negative).reshape(*self.shape, GROUP_SIZE)
+
+    def is_canonical(self) -> bool:
+        """True if these are the ranked signed digits of weights."""
+        positive, negative = self._digits
+        digits = positive | negative
+        return (
+            bool((np.diff(self._positions()) > 0).all())
+            and not (digits & digits >> 1).any()
+            and bool((np.abs(terms.from_digits(positive, negative)) <= terms.MAX_WEIGHT).all())
+        )
+
+    def _positions(self) -> npt.NDArray[np.intp]:
+        """Place of each term in the order of ranks: group, then 7 - exponent, then index."""
+        place = (~self.codes & 0xE0) >> 1 | self.index
+        return (place + _DIGITS * np.arange(len(place), dtype=np.intp)[:, None]).ravel()[self._flat()]
+
+    def _flat(self) -> npt.NDArray[np.intp]:
+        return np.flatnonzero(self.valid())
+
+    @cached_property
+    def _digits(self) -> tuple[Bytes, Bytes]:
+        """Positive and negative terms of each value, [groups, 16], as `terms.signed_digits`."""
+        found = np.zeros((len(self.codes), _PLANES, GROUP_SIZE), np.uint8)
+        found.reshape(-1)[self._positions()] = self.sign.ravel()[self._flat()] + 1
+        positive, negative = np.zeros((2, len(found), GROUP_SIZE), np.uint8)
+        for e, plane in enumerate(_swap(found)[::-1]):
+            positive |= (plane & 1) * np.uint8(1 << e)
+            negative |= (plane >> 1) * np.uint8(1 << e)
+        return positive, negative
+
+
+def encode(kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
+    """Encode many tiles at once.
+
+    Args:
+        kind: format of the streams.
+        tiles: [T, G, N, 16] weights in -128…128 (``raw``: -128…127), already in groups.
+        alphas: the layer's α at each level, not falling.
+
+    Raises:
+        ValueError: values or budgets out of range.
+    """
+    if tiles.ndim != 4 or tiles.shape[-1] != GROUP_SIZE:
+        raise ValueError(f"tiles of shape {tiles.shape}; [tiles, groups, channels, {GROUP_SIZE}]")
+    if not alphas or list(alphas) != sorted(alphas) or alphas[0] < 1:
+        raise ValueError(f"budgets {list(alphas)} fall or are below 1")
+    return _encode_raw(tiles, alphas) if kind == TermFormat.RAW else _encode_plain(tiles, alphas)
+
+
+def _encode_raw(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
+    if tiles.size and not (tiles.min() >= -128 and tiles.max() <= 127):
+        raise ValueError("a raw stream cannot hold a weight outside -128…127")
+    count = terms.group_term_count(tiles).reshape(len(tiles), -1)
+    size = np.full(len(tiles), tiles[0].size if len(tiles) else 0)
+    data = np.ascontiguousarray(tiles, np.int8).view(np.uint8).reshape(-1)
+    return EncodedTiles(data, size, np.repeat(size[:, None], len(alphas), axis=1), _level_alpha(count, alphas))
+
+
+def _encode_plain(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
+    table = rank(tiles, alphas[-1])
+    count = table.count.reshape(len(tiles), -1)
+    present = _interleave(np.ones(count.shape, np.bool_), table.valid(), alphas)
+    data = _interleave(count, table.codes, alphas).ravel()[np.flatnonzero(present)]
+    kept = np.stack([np.minimum(count, alpha).sum(axis=1, dtype=np.int64) for alpha in alphas], axis=1)
+    level_bytes = kept + count.shape[1]
+    return EncodedTiles(data, level_bytes[:, -1], level_bytes, _level_alpha(count, alphas))
+
+
+def _level_alpha(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> npt.NDArray[np.int64]:
+    most: npt.NDArray[np.int64] = count.max(axis=1, initial=0).astype(np.int64)
+    return np.minimum(most[:, None], np.array(alphas, np.int64))
+
+
+def _interleave(head: npt.NDArray[Scalar], ranks: npt.NDArray[Scalar], alphas: Sequence[int]) -> npt.NDArray[Scalar]:
+    """[T, groups] headers and [T·groups, A] ranks in the order of a plain stream: [T, groups + groups·A]."""
+    columns = ranks.reshape(*head.shape, ranks.shape[1])
+    parts = [columns[:, :, low:high].reshape(len(head), -1) for low, high in itertools.pairwise((0, *alphas))]
+    return np.concatenate([head, *parts], axis=1)
+
+
+def decode(
+    kind: TermFormat,
+    data: Bytes,
+    shape: tuple[int, ...],
+    alphas: Sequence[int],
+    sizes: npt.ArrayLike | None = None,
+    where: str = "term stream",
+) -> TermTable:
+    """Read what a level reads: the prefix of one tile's stream, or of many tiles' streams at once.
+
+    Args:
+        kind: format of the streams.
+        data: exactly the prefixes, one after the other, uint8.
+        shape: (G, N) of the one tile, or (T, G, N).
+        alphas: the layer's α at each level up to and including this one.
+        sizes: [T] bytes of each prefix, if there are many.
+        where: what to call the streams in errors.
+
+    Raises:
+        MalformedError: wrong length, or not what `encode` gives for any weights.
+    """
+    size = np.array([len(data)] if sizes is None else sizes, np.int64)
+    groups = shape[-2] * shape[-1]
+    if size.sum() != len(data) or (len(shape) == 3 and len(size) != shape[0]):
+        raise _bad_length(where, len(data), size.sum())
+    if kind == TermFormat.RAW:
+        _check_sizes(where, size, np.full(len(size), groups * GROUP_SIZE))
+        return rank(data.view(np.int8).reshape(*shape, GROUP_SIZE), alphas[-1])
+    _check_sizes(where, np.minimum(size, groups), np.full(len(size), groups))
+    head = data[(np.cumsum(size) - size)[:, None] + np.arange(groups)]
+    if head.max(initial=0) > MAX_ALPHA:
+        raise MalformedError(where, f"a group of {head.max()} terms", f"at most {MAX_ALPHA}")
+    count = np.minimum(head, np.uint8(min(alphas[-1], MAX_ALPHA)))
+    _check_sizes(where, size, groups + count.sum(axis=1, dtype=np.int64))
+    table = TermTable(_deinterleave(data, count, alphas), count.ravel(), shape)
+    if not table.is_canonical():
+        raise MalformedError(where, "terms that are not the ranked signed digits of weights", "what encode writes")
+    return table
+
+
+def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
+    """Plain streams of [T, groups] terms back to ranks [T·groups, A]: the inverse of `_interleave`."""
+    most = int(count.max(initial=0))
+    valid = (np.arange(most) < count[..., None]).reshape(-1, most)
+    present = _interleave(np.ones(count.shape, np.bool_), valid, alphas)
+    dense = np.zeros(present.shape, np.uint8)
+    dense[present] = data
+    codes = np.empty((*count.shape, most), np.uint8)
+    start = count.shape[1]
+    for low, high in itertools.pairwise((0, *alphas)):
+        part = codes[:, :, low:high]
+        stop = start + part.shape[1] * part.shape[2]
+        part[...] = dense[:, start:stop].reshape(part.shape)
+        start = stop
+    return codes.reshape(-1, most)
+
+
+def _check_sizes(where: str, found: npt.NDArray[np.int64], allowed: npt.NDArray[np.int64]) -> None:
+    for tile in np.flatnonzero(found != allowed):
+        raise _bad_length(where, found[tile], allowed[tile])
+
+
+def _bad_length(where: str, found: np.int64 | int, allowed: np.int64 | int) -> MalformedError:
+    return MalformedError(where, f"{found} bytes", f"{allowed} bytes")
+
+
+def rank(values: npt.NDArray[np.integer[Any]], alpha: int) -> TermTable:
+    """The `alpha` largest terms of each group of weights [..., 16], in rank order."""
+    groups = values.reshape(-1, GROUP_SIZE)
+    count = np.minimum(terms.group_term_count(groups).ravel(), min(alpha, MAX_ALPHA)).astype(np.uint8)
+    table = TermTable(np.zeros((len(groups), int(count.max(initial=0))), np.uint8), count, values.shape[:-1])
+    valid = table.valid()
+    for start in range(0, len(groups), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        positive, negative = terms.signed_digits(groups[part])
+        kept = terms.top_terms(positive | negative, alpha)
+        table.codes[part][valid[part]] = _codes(kept, negative.astype(np.uint8, copy=False))
+    return table
+
+
+def _codes(kept: Bytes, negative: Bytes) -> Bytes:
+    """Bytes of the terms at digit positions `kept`, group by group, in rank order."""
+    index = np.tile(np.arange(GROUP_SIZE, dtype=np.uint8), (len(kept), 1))
+    digits, codes = np.empty((2, _PLANES, *kept.shape), np.uint8)
+    for e in range(_PLANES):
+        np.bitwise_and(kept >> e, 1, out=digits[_PLANES - 1 - e])
+        sign = (negative >> e & 1) * np.uint8(16)  # uint8 shifts to the left are not vectorised
+        np.bitwise_or(sign | e << 5, index, out=codes[_PLANES - 1 - e])
+    return _swap(codes).ravel()[np.flatnonzero(_swap(digits).view(np.bool_))]
+
+
+def _swap(blocks: Bytes) -> Bytes:
+    """[a, b, 16] → [b, a, 16], sixteen bytes at a time."""
+    return np.ascontiguousarray(blocks.view(np.complex128)[..., 0].T)[..., None].view(np.uint8)

@@ -1,0 +1,124 @@
+"""How long things take, from plain numbers: the formulas behind the cost registries and the compiler's tile search.
+
+All arguments may be integers or integer arrays (broadcast against each other, typically over candidates or levels);
+results are cycles of the target's clock. A queue instruction takes at least one cycle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.isa.plan import GROUP_SIZE
+from mmac.runtime.targets import Cell, Target
+
+Ints = int | np.int64 | npt.NDArray[np.int64]
+"""An integer or an int64 array."""
+
+SYNC_CYCLES = 1
+"""A queue passes a `sync` on in one cycle."""
+
+
+def ceil_div(a: Ints, b: Ints) -> Ints:
+    """⌈a / b⌉."""
+    return -(-a // b)
+
+
+def group_cycles(cell: Cell, alpha: Ints, beta: Ints) -> Ints:
+    """Cycles of one group dot product: the tile's γ′ = α′·β for term cells, a constant for the baselines."""
+    return alpha * beta if cell.group_cycles is None else cell.group_cycles + 0 * (alpha * beta)
+
+
+def group_words(cell: Cell, alpha: Ints) -> Ints:
+    """Words to write into a cell for one weight group: its α′ terms, or the 16 weights of a baseline cell."""
+    return alpha if cell.group_cycles is None else GROUP_SIZE + 0 * alpha
+
+
+@dataclass(frozen=True)
+class ArrayWork:
+    """One `mmac`: what is multiplied and how it is split over the blocks.
+
+    Attributes:
+        m: output pixels.
+        n: output channels per convolution group.
+        g: weight groups per output (⌈kernel·channels / 16⌉).
+        conv_groups: convolution groups.
+        split_m: blocks that share the output pixels; `split_n` the output channels; `split_k` the weight groups.
+    """
+
+    m: Ints
+    n: Ints
+    g: Ints
+    conv_groups: Ints = 1
+    split_m: Ints = 1
+    split_n: Ints = 1
+    split_k: Ints = 1
+
+    @property
+    def cell_groups(self) -> Ints:
+        """Group dot products that carry real groups: what the cells have to do, however it is mapped."""
+        return self.m * self.n * self.g * self.conv_groups
+
+
+def weight_passes(target: Target, work: ArrayWork) -> Ints:
+    """Times that a block is filled with weights, one after the other.
+
+    Channels split over convolution groups first, then within one. Small convolution groups are packed on the diagonal
+    of a block, as many as fit both its rows and its columns. Splits that ask for more blocks than there are take turns.
+    """
+    rows, columns = target.array.rows, target.array.columns
+    split_groups = np.minimum(work.split_n, work.conv_groups)
+    n = ceil_div(work.n, np.maximum(1, work.split_n // np.maximum(1, split_groups)))
+    g = ceil_div(work.g, work.split_k)
+    packed = np.maximum(1, np.minimum(rows // np.maximum(1, g), columns // np.maximum(1, n)))
+    group_passes = ceil_div(ceil_div(work.conv_groups, np.maximum(1, split_groups)), packed)
+    rounds = ceil_div(work.split_m * work.split_n * work.split_k, target.array.blocks)
+    return rounds * group_passes * ceil_div(g, rows) * ceil_div(n, columns)
+
+
+def mmac_cycles(target: Target, work: ArrayWork, gamma: Ints, words: Ints) -> Ints:
+    """Duration of one `mmac`.
+
+    A pass streams the block's share of the pixels past stationary weights, γ′ cycles a beat, while the next weights are
+    shifted in, one word per column and cycle. Around the passes: the first weights, the skew of the systolic array,
+    the pipeline, and an adder tree if `split_k` blocks add up.
+
+    Args:
+        target: the array.
+        work: the multiplication.
+        gamma: cycles per group dot product (`group_cycles`).
+        words: words to write per weight group (`group_words`).
+    """
+    rows, columns = target.array.rows, target.array.columns
+    load = rows * words
+    beats = ceil_div(work.m, work.split_m) * gamma
+    tree = np.ceil(np.log2(work.split_k)).astype(np.int64)
+    around = target.array.pipeline_cycles + load + (rows + columns - 2) * gamma + tree
+    busy = around + weight_passes(target, work) * np.maximum(beats, load)
+    return np.where(np.asarray(work.cell_groups) > 0, busy, 1)
+
+
+def transfer_bytes(target: Target, run_bytes: Ints, runs: Ints = 1) -> Ints:
+    """Bytes that cross the DRAM bus for `runs` contiguous runs of `run_bytes` each: whole bursts."""
+    burst = target.dram.burst_bytes
+    return runs * ceil_div(run_bytes, burst) * burst
+
+
+def dma_cycles(target: Target, bus_bytes: Ints, *, write: bool = False, latencies: int = 1) -> Ints:
+    """Duration of a transfer of `bus_bytes` (`transfer_bytes`), after `latencies` dependent round trips."""
+    dram = target.dram
+    rate = dram.write_bytes_per_cycle if write else dram.read_bytes_per_cycle
+    busy = latencies * dram.latency_cycles + ceil_div(bus_bytes, rate)
+    return np.where(np.asarray(bus_bytes) > 0, np.maximum(busy, 1), 1)
+
+
+def requant_cycles(target: Target, values: Ints) -> Ints:
+    """Duration of the requantization of `values` accumulators."""
+    return target.lanes.pipeline_cycles + ceil_div(values, target.lanes.requant)
+
+
+def vector_cycles(target: Target, operations: Ints) -> Ints:
+    """Duration of `operations` elementary operations (values × window) in the vector unit."""
+    return target.lanes.pipeline_cycles + np.maximum(1, ceil_div(operations, target.lanes.vector))

@@ -1,0 +1,259 @@
+"""The reference engine against the plain definitions, on whole layers with any tiling."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.runtime import definition
+from tests.runtime.definition import Array, Quantization, Window
+from tests.runtime.programs import Builder, Tensor
+
+from mmac.isa import structure, table
+from mmac.isa.plan import FULL, PAPER_LEVELS, Level
+from mmac.isa.program import Program
+from mmac.isa.spec import BY_OPCODE, Queue
+from mmac.isa.table import Pad, TermFormat
+from mmac.runtime import engines
+from mmac.runtime.engines.reference import EXECUTES
+from mmac.runtime.engines.reference.array import data_terms
+from mmac.runtime.engines.reference.machine import POISON, Machine
+from mmac.runtime.memory import Memory
+
+LEVELS = (Level(1, 1), Level(8, 2), Level(14, 3), FULL)
+EDGES = [-128, -127, -119, -96, 0, 1, 3, 112, 119, 126, 127]
+"""Weights of which many truncate to ±128."""
+
+
+def execute(program: Program, level: int, inputs: dict[str, Array], keep: Sequence[str]) -> dict[str, Array]:
+    """Run without a session; the inputs in NHWC."""
+    segments = engines.split(program, structure.parse(program.code))
+    engine = engines.create("reference", program, segments)
+    memory = Memory(program)
+    for name, array in inputs.items():
+        memory.write(name, array.transpose(0, 3, 1, 2))
+    kept: dict[str, Array] = {}
+    for number in range(len(segments)):
+        kept |= engine.run(number, memory, level, set(keep))
+    return {name: array.transpose(0, 2, 3, 1) for name, array in kept.items()}
+
+
+def raw(rng: np.random.Generator, shape: Sequence[int], signed: int) -> Array:
+    """Bytes of which a good part are extreme, so that data truncate to 252…256."""
+    values = rng.choice([rng.integers(0, 256, shape), rng.choice([0, 1, 3, 127, 128, 251, 253, 255], shape)])
+    return values.astype(np.uint8).view(np.int8) if signed else values.astype(np.uint8)
+
+
+@st.composite
+def quantizations(draw: st.DrawFn) -> Quantization:
+    signed = [draw(st.integers(0, 1)) for _ in "aby"]
+    zeros = [draw(st.integers(-128, 127) if s else st.integers(0, 255)) for s in signed]
+    low, high = (-128, 127) if signed[2] else (0, 255)
+    y_min = draw(st.sampled_from([low, zeros[2]]))
+    y_max = draw(st.sampled_from([high, (y_min + high) // 2]))
+    scales = [float(np.float32(draw(st.floats(2**-12, 2.0)))) for _ in "ab"]
+    return Quantization(*zeros, *signed, y_min, y_max, *scales)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A random array layer and its tiling."""
+
+    x: tuple[int, int, int, int]
+    channels: int
+    window: Window
+    groups: int
+    tile: tuple[int, int, int, int]
+    reduction: int
+    q: Quantization
+    kind: TermFormat
+    per_level: bool
+    seed: int
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        return (self.x[0], *self.window.outputs(*self.x[1:3]), self.channels)
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    kernel, stride, dilation = (draw(st.tuples(st.integers(1, k), st.integers(1, k))) for k in (3, 3, 2))
+    pads = draw(st.tuples(*[st.integers(0, kernel[i % 2] - 1) for i in range(4)]))
+    return Window(kernel, stride, dilation, pads)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    window = draw(windows())
+    low = [(window.kernel[i] - 1) * window.dilation[i] + 1 for i in (0, 1)]
+    h, w = (draw(st.integers(size, size + 4)) for size in low)
+    groups = draw(st.sampled_from([1, 1, 2, 5]))
+    ic, oc = draw(st.integers(1, 20)), draw(st.integers(1, 7))
+    shape = (draw(st.integers(1, 2)), *window.outputs(h, w), groups * oc)
+    tile = [draw(st.integers(1, size)) for size in shape]
+    if groups > 1:
+        tile[3] = oc * draw(st.integers(1, groups))
+    reduction = ic
+    if groups == 1 and window.kernel == (1, 1):
+        reduction = draw(st.sampled_from([ic, 16]))
+    kind = draw(st.sampled_from(list(TermFormat)))
+    q, per_level, seed = draw(quantizations()), draw(st.booleans()), draw(st.integers(0, 2**32 - 1))
+    n, th, tw, tn = tile
+    return Layer(
+        (shape[0], h, w, groups * ic), groups * oc, window, groups, (n, th, tw, tn), reduction, q, kind, per_level, seed
+    )
+
+
+@given(layers(), st.sampled_from([LEVELS, PAPER_LEVELS]))
+@settings(deadline=None)
+def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
+    rng = np.random.default_rng(layer.seed)
+    q, window = layer.q, layer.window
+    x = raw(rng, layer.x, q.a_signed)
+    shape = (layer.channels, *window.kernel, layer.x[3] // layer.groups)
+    top = 127 if layer.kind == TermFormat.RAW else 128
+    weights = np.clip(rng.choice([rng.integers(-128, 129, shape), rng.choice(EDGES, shape)]), -128, top)
+    constants = (len(levels) if layer.per_level else 1, layer.channels)
+    bias = rng.integers(-2000, 2000, constants)
+    scale = rng.uniform(2**-14, 2**-6, constants).astype(np.float32)
+
+    builder = Builder(levels)
+    source = builder.tensor("x", layer.x, "int8" if q.a_signed else "uint8")
+    result = builder.tensor("y", layer.y, q.y_dtype)
+    builder.array_layer(
+        source, result, weights, bias, scale, window=window, groups=layer.groups, q=q,
+        tile=layer.tile, reduction=layer.reduction, kind=layer.kind,
+    )  # fmt: skip
+    program = builder.build()
+    for number, level in enumerate(levels):
+        sums = definition.convolution(x, weights, window, layer.groups, q, level.alpha, level.beta)
+        row = number if layer.per_level else 0
+        expected = definition.requantize(sums, bias[row], scale[row], q)
+        np.testing.assert_array_equal(execute(program, number, {"x": x}, ["y"])["y"], expected, str(level))
+
+
+@st.composite
+def broadcasts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Shapes of a, b, y, and a box of y."""
+    y = [draw(st.integers(1, 4)) for _ in range(4)]
+    a, b = ([draw(st.sampled_from([1, size, size])) for size in y] for _ in "ab")
+    y = [max(sizes) for sizes in zip(a, b, strict=True)]
+    return a, b, y, [draw(st.integers(1, size)) for size in y]
+
+
+@given(broadcasts(), quantizations(), st.sampled_from(["vadd", "vmul"]), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_elementwise(shapes: tuple[list[int], ...], q: Quantization, op: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = raw(rng, shapes[0], q.a_signed), raw(rng, shapes[1], q.b_signed)
+    builder = Builder(LEVELS)
+    operands = [builder.tensor(name, array.shape, str(array.dtype)) for name, array in (("a", a), ("b", b))]
+    builder.elementwise(op, operands, builder.tensor("y", shapes[2], q.y_dtype), q, shapes[3])
+    expected = (definition.add if op == "vadd" else definition.multiply)(a, b, q)
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"a": a, "b": b}, ["y"])["y"], expected)
+
+
+@given(st.lists(st.integers(1, 4), min_size=4, max_size=4), st.data(), st.integers(0, 2**32 - 1))
+@settings(deadline=None)
+def test_table(shape: list[int], data: st.DataObject, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 256, 256).astype(np.uint8)
+    x = raw(rng, shape, 0)
+    builder = Builder(LEVELS)
+    source, result = builder.tensor("x", shape), builder.tensor("y", shape)
+    builder.lookup(source, result, values, [data.draw(st.integers(1, size)) for size in shape])
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": x}, ["y"])["y"], values[x])
+
+
+@given(windows(), quantizations(), st.booleans(), st.sampled_from(["vmax", "vavg"]), st.data())
+@settings(deadline=None)
+def test_pooling(window: Window, q: Quantization, count_pad: bool, op: str, data: st.DataObject) -> None:
+    low = [(window.kernel[i] - 1) * window.dilation[i] + 1 for i in (0, 1)]
+    h, w = (data.draw(st.integers(size, size + 4)) for size in low)
+    n, c = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 5))
+    x = raw(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), (n, h, w, c), q.a_signed)
+    shape = (n, *window.outputs(h, w), c)
+    lowest = int(np.iinfo(x.dtype).min)
+    builder = Builder(LEVELS)
+    dtype = q.y_dtype if op == "vavg" else str(x.dtype)
+    source, result = builder.tensor("x", x.shape, str(x.dtype)), builder.tensor("y", shape, dtype)
+    box = [data.draw(st.integers(1, size)) for size in shape]
+    builder.pool(op, source, result, window, q, box, q.a_zero if op == "vavg" else lowest, count_pad)
+    expected = definition.max_pool(x, window) if op == "vmax" else definition.average_pool(x, window, q, count_pad)
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": x}, ["y"])["y"], expected)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_move_pads_and_slices(data: st.DataObject) -> None:
+    shape, size = ([data.draw(st.integers(1, 5)) for _ in range(4)] for _ in "xy")
+    origin = [data.draw(st.integers(-2, s - 1)) for s in shape]
+    x = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    builder = Builder(LEVELS)
+    source, result = builder.tensor("x", shape), builder.tensor("y", size)
+    builder.move(source, result, [data.draw(st.integers(1, s)) for s in size], origin, fill=77)
+    outer = np.pad(x, [(2, 7)] * 4, constant_values=77)
+    expected = outer[tuple(slice(o + 2, o + 2 + s) for o, s in zip(origin, size, strict=True))]
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": x}, ["y"])["y"], expected)
+
+
+def test_move_transposes_by_strides() -> None:
+    x = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(1, 2, 3, 4)
+    builder = Builder(LEVELS)
+    source, result = builder.tensor("x", x.shape), builder.tensor("y", (1, 4, 2, 3))
+    _, sh, sw, sc = source.strides
+    turned = Tensor("", source.base, (1, 4, 2, 3), (0, sc, sh, sw))
+    builder.move(turned, result, (1, 2, 2, 2))
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": x}, ["y"])["y"], x.transpose(0, 3, 1, 2))
+
+
+def test_reused_bytes_do_not_lose_a_kept_tensor() -> None:
+    x = np.arange(16, dtype=np.uint8).reshape(1, 2, 2, 4)
+    builder = Builder(LEVELS)
+    a, b = builder.tensor("a", x.shape), builder.tensor("b", x.shape)
+    c = builder.tensor("c", x.shape, base=a.base)
+    double, square = (np.arange(256) * 2).astype(np.uint8), (np.arange(256) ** 2).astype(np.uint8)
+    builder.lookup(a, b, double, (1, 1, 2, 4))
+    builder.lookup(b, c, square, (1, 2, 1, 4))
+    kept = execute(builder.build(), 0, {"a": x}, ["b", "c"])
+    np.testing.assert_array_equal(kept["b"], double[x])
+    np.testing.assert_array_equal(kept["c"], square[double[x]])
+
+
+def test_every_queue_instruction_is_executed() -> None:
+    assert set(EXECUTES) == {cls for cls in BY_OPCODE.values() if cls.queue != Queue.SEQUENCER}
+
+
+def test_data_terms_are_the_signed_digits() -> None:
+    terms = data_terms()
+    for value in range(-255, 256):
+        found = [
+            (int(e), int(s))
+            for e, s in zip(terms.exponent[:, value + 255], terms.sign[:, value + 255], strict=True)
+            if s
+        ]
+        assert found == definition.naf(value)
+
+
+def test_operands_come_from_scratchpad_bytes() -> None:
+    """A pointer that is off by one byte gives results that are off."""
+    x = np.arange(16, dtype=np.uint8).reshape(1, 2, 2, 4)
+    builder = Builder(LEVELS)
+    source, result = builder.tensor("x", x.shape), builder.tensor("y", x.shape)
+    builder.lookup(source, result, np.arange(256).astype(np.uint8), x.shape)
+    (pointer,) = (i for i in builder.code if isinstance(i, table.Pointer) and i.pad == Pad.PRM)
+    off = dataclasses.replace(pointer, p=9, addr=pointer.addr + 1)
+    code = [off, *(dataclasses.replace(i, table=9) if isinstance(i, table.Vtable) else i for i in builder.code)]
+    debug = tuple(dataclasses.replace(entry, stop=entry.stop + 1) for entry in builder.debug)
+    wrong = builder.build(code=(*code, table.Halt()), debug=debug)
+    for program, expected in ((builder.build(), x), (wrong, x + 1)):
+        np.testing.assert_array_equal(execute(program, 0, {"x": x}, ["y"])["y"], expected)
+
+
+def test_scratchpads_start_out_poisoned() -> None:
+    machine = Machine(Builder(LEVELS).build())
+    assert all((bytes == POISON).all() for bytes in machine.pads.values())
