@@ -51,7 +51,8 @@ def truncate_rows(weights: Array, alpha: int) -> Array:
 
 def truncate_data(data: Array, beta: int) -> Array:
     table = np.array([truncate_value(v, beta) for v in range(-255, 256)])
-    return table[data + 255]
+    truncated: Array = table[data + 255]
+    return truncated
 
 
 @dataclass(frozen=True)

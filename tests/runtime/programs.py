@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tests.runtime.definition import Array, Quantization, Window
 
 from mmac.isa import streams, table
 from mmac.isa.plan import LayerPlan, Level, Plan
@@ -22,9 +21,9 @@ from mmac.isa.program import (
     TensorInfo,
     directory_dtype,
 )
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr, Queue
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr, Queue, float_bits
+from tests.runtime.definition import Array, Quantization, Window
 
-IMAGE_BYTES = 1 << 18
 SCRATCHPADS = {"act": 1 << 18, "aux": 1 << 17, "out": 1 << 17, "wgt": 1 << 18, "prm": 1 << 15, "acc": 1 << 19}
 SYNC: dict[Queue, type[table.Queued]] = {
     Queue.LOAD: table.SyncLoad,
@@ -37,10 +36,6 @@ PLAIN = Quantization()
 
 Walk = tuple[int, int, int, int]
 """origin, extent, step, loop"""
-
-
-def float_bits(value: float) -> int:
-    return int(np.float32(value).view(np.uint32))
 
 
 def tokens(instr: Instr, **fields: int) -> Instr:
@@ -106,9 +101,7 @@ class _Serial:
         first: Queue | None = None
         last: Queue | None = None
         for statement in statements:
-            part, begin, end = (
-                self.loop(statement) if isinstance(statement, Loop) else ([statement], *[statement.queue] * 2)
-            )
+            part, begin, end = self.one(statement)
             if last is not None:
                 self.link(code, part, last, begin)
             first = begin if first is None else first
@@ -143,11 +136,11 @@ class _Serial:
 class Builder:
     """Lays out DRAM and collects code, tensors and plan of one program."""
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, levels: Sequence[Level], image_bytes: int = 1 << 18) -> None:
         self.levels = tuple(levels)
-        self.image = np.zeros(IMAGE_BYTES, np.uint8)
+        self.image = np.zeros(image_bytes, np.uint8)
         self.used = 0
-        self.dram = IMAGE_BYTES
+        self.dram = image_bytes
         self.code: list[Instr] = []
         self.layers: list[LayerPlan] = []
         self.tensors: dict[str, TensorInfo] = {}

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runtime import definition
-from tests.runtime.definition import Array, Quantization, Window
-from tests.runtime.programs import Builder, Tensor
 
 from mmac.isa import structure, table
 from mmac.isa.plan import FULL, PAPER_LEVELS, Level
@@ -23,6 +21,9 @@ from mmac.runtime.engines.reference import EXECUTES
 from mmac.runtime.engines.reference.array import data_terms
 from mmac.runtime.engines.reference.machine import POISON, Machine
 from mmac.runtime.memory import Memory
+from tests.runtime import definition
+from tests.runtime.definition import Array, Quantization, Window
+from tests.runtime.programs import Builder, Tensor
 
 LEVELS = (Level(1, 1), Level(8, 2), Level(14, 3), FULL)
 EDGES = [-128, -127, -119, -96, 0, 1, 3, 112, 119, 126, 127]
@@ -45,18 +46,20 @@ def execute(program: Program, level: int, inputs: dict[str, Array], keep: Sequen
 def raw(rng: np.random.Generator, shape: Sequence[int], signed: int) -> Array:
     """Bytes of which a good part are extreme, so that data truncate to 252…256."""
     values = rng.choice([rng.integers(0, 256, shape), rng.choice([0, 1, 3, 127, 128, 251, 253, 255], shape)])
-    return values.astype(np.uint8).view(np.int8) if signed else values.astype(np.uint8)
+    result: Array = values.astype(np.uint8).view(np.int8 if signed else np.uint8)
+    return result
 
 
 @st.composite
 def quantizations(draw: st.DrawFn) -> Quantization:
-    signed = [draw(st.integers(0, 1)) for _ in "aby"]
-    zeros = [draw(st.integers(-128, 127) if s else st.integers(0, 255)) for s in signed]
-    low, high = (-128, 127) if signed[2] else (0, 255)
-    y_min = draw(st.sampled_from([low, zeros[2]]))
+    signs = [draw(st.integers(0, 1)) for _ in "aby"]
+    a, b, y = (draw(st.integers(-128, 127) if s else st.integers(0, 255)) for s in signs)
+    a_signed, b_signed, y_signed = signs
+    low, high = (-128, 127) if y_signed else (0, 255)
+    y_min = draw(st.sampled_from([low, y]))
     y_max = draw(st.sampled_from([high, (y_min + high) // 2]))
-    scales = [float(np.float32(draw(st.floats(2**-12, 2.0)))) for _ in "ab"]
-    return Quantization(*zeros, *signed, y_min, y_max, *scales)
+    a_scale, b_scale = (float(np.float32(draw(st.floats(2**-12, 2.0)))) for _ in "ab")
+    return Quantization(a, b, y, a_signed, b_signed, y_signed, y_min, y_max, a_scale, b_scale)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def layers(draw: st.DrawFn) -> Layer:
 
 
 @given(layers(), st.sampled_from([LEVELS, PAPER_LEVELS]))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
     rng = np.random.default_rng(layer.seed)
     q, window = layer.q, layer.window
@@ -136,6 +139,16 @@ def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
         np.testing.assert_array_equal(execute(program, number, {"x": x}, ["y"])["y"], expected, str(level))
 
 
+@pytest.mark.parametrize("kind", list(TermFormat))
+def test_weights_that_are_all_zero_have_no_terms(kind: TermFormat) -> None:
+    builder = Builder(LEVELS)
+    x, y = builder.tensor("x", (1, 2, 2, 17)), builder.tensor("y", (1, 2, 2, 3))
+    ones = np.ones((1, 3))
+    builder.array_layer(x, y, np.zeros((3, 1, 1, 17), int), 7 * ones, ones, kind=kind)
+    data = np.full((1, 2, 2, 17), 9, np.uint8)
+    assert (execute(builder.build(), 1, {"x": data}, ["y"])["y"] == 7).all()
+
+
 @st.composite
 def broadcasts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[int]]:
     """Shapes of a, b, y, and a box of y."""
@@ -146,7 +159,7 @@ def broadcasts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[i
 
 
 @given(broadcasts(), quantizations(), st.sampled_from(["vadd", "vmul"]), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_elementwise(shapes: tuple[list[int], ...], q: Quantization, op: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = raw(rng, shapes[0], q.a_signed), raw(rng, shapes[1], q.b_signed)
@@ -158,7 +171,7 @@ def test_elementwise(shapes: tuple[list[int], ...], q: Quantization, op: str, se
 
 
 @given(st.lists(st.integers(1, 4), min_size=4, max_size=4), st.data(), st.integers(0, 2**32 - 1))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_table(shape: list[int], data: st.DataObject, seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 256, 256).astype(np.uint8)
@@ -170,7 +183,7 @@ def test_table(shape: list[int], data: st.DataObject, seed: int) -> None:
 
 
 @given(windows(), quantizations(), st.booleans(), st.sampled_from(["vmax", "vavg"]), st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_pooling(window: Window, q: Quantization, count_pad: bool, op: str, data: st.DataObject) -> None:
     low = [(window.kernel[i] - 1) * window.dilation[i] + 1 for i in (0, 1)]
     h, w = (data.draw(st.integers(size, size + 4)) for size in low)
@@ -188,7 +201,7 @@ def test_pooling(window: Window, q: Quantization, count_pad: bool, op: str, data
 
 
 @given(st.data())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_move_pads_and_slices(data: st.DataObject) -> None:
     shape, size = ([data.draw(st.integers(1, 5)) for _ in range(4)] for _ in "xy")
     origin = [data.draw(st.integers(-2, s - 1)) for s in shape]

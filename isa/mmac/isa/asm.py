@@ -4,7 +4,7 @@
 of one operand is written ``loop 4``. Comments run from ``;`` to the end of the line. Lines that start with a dot hold
 the rest of the program: a directive and one JSON value.
 
-    .program, .image, .host     the program; the bulk data follow in ``.data`` lines (base64 of a zlib stream)
+    .program, .image, .host     the program; the bulk data follow in .data lines (base64 of a zlib stream)
     .level, .layer              the plan
     .tensor, .input, .output    names
     .debug                      one entry of the debug map; also shown as a comment at its first instruction
@@ -88,7 +88,7 @@ def disassemble_code(code: Sequence[Instr], debug: Sequence[DebugEntry] = ()) ->
 
 def format_instr(instr: Instr) -> str:
     """One instruction as text; operands that have their default value are left out."""
-    shown = [(operand.name, operand.format(instr)) for operand in operands(type(instr))]
+    shown = [(operand.name, operand.format(instr)) for operand in operands(instr.mnemonic)]
     if len(shown) == 1:
         return f"{instr.mnemonic} {shown[0][1]}"
     return " ".join([instr.mnemonic, *(f"{name}={text}" for name, text in shown if text is not None)])
@@ -154,7 +154,7 @@ def _instruction(line: _Line) -> Instr | None:
     if cls is None:
         close = difflib.get_close_matches(words[0][0], BY_MNEMONIC) or sorted(BY_MNEMONIC)
         raise line.bad(words[0].start(), f"no instruction {words[0][0]!r}", ", ".join(close))
-    known = {operand.name: operand for operand in operands(cls)}
+    known = {operand.name: operand for operand in operands(cls.mnemonic)}
     only = next(iter(known)) if len(known) == 1 else ""
     values: dict[str, int] = {}
     for word in words[1:]:

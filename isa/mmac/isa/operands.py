@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, NONE_TOKEN, Bits, Instr
+from mmac.isa.spec import BY_MNEMONIC, LEVEL_LOOP, NONE_LOOP, NONE_TOKEN, Bits, Instr, bits_float
 
 _PREFIX = {"tensor": "t", "pointer": "p", "loop": "d"}
 _WORDS = {"loop": {"none": NONE_LOOP, "level": LEVEL_LOOP}, "token": {"none": NONE_TOKEN}}
@@ -48,8 +45,9 @@ class Operand:
 
 
 @functools.cache
-def operands(cls: type[Instr]) -> tuple[Operand, ...]:
+def operands(mnemonic: str) -> tuple[Operand, ...]:
     """Operands of an instruction in the order in which they are written: its own fields, then wait and signal."""
+    cls = BY_MNEMONIC[mnemonic]
     defaults = {
         field.name: field.default for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING
     }
@@ -66,9 +64,7 @@ def format_value(bits: Bits, value: int) -> str:
     """A field's value as text, so that `parse_value` gives it back."""
     if bits.kind == "f32":
         return _format_f32(value)
-    if bits.choices is not None and value in bits.choices:
-        return bits.choices(value).name.lower()
-    for word, number in _WORDS.get(bits.kind, {}).items():
+    for word, number in _words(bits).items():
         if value == number:
             return word
     return f"{_PREFIX.get(bits.kind, '')}{int(value)}"
@@ -80,7 +76,7 @@ def parse_value(bits: Bits, text: str) -> int:
     Raises:
         ValueError: not a value of this field; the message says what is.
     """
-    words = _WORDS.get(bits.kind, {}) | {choice.name.lower(): choice.value for choice in bits.choices or ()}
+    words = _words(bits)
     if text in words:
         return words[text]
     prefix = _PREFIX.get(bits.kind, "")
@@ -90,23 +86,28 @@ def parse_value(bits: Bits, text: str) -> int:
         value = bits.maximum + 1
     if bits.minimum <= value <= bits.maximum and text.startswith(prefix) and bits.choices is None:
         return value
-    raise ValueError(_allowed(bits))
+    raise ValueError(allowed(bits))
 
 
-def _allowed(bits: Bits) -> str:
-    if bits.choices is not None:
-        return ", ".join(choice.name.lower() for choice in bits.choices)
+def allowed(bits: Bits) -> str:
+    """What can be written for a field, in words."""
     if bits.kind == "f32":
         return "a binary32 number, or 0x and its bits"
-    taken = _WORDS.get(bits.kind, {})
-    prefix, last = _PREFIX.get(bits.kind, ""), min([bits.maximum + 1, *taken.values()]) - 1
-    return ", ".join([f"{prefix}{bits.minimum}…{prefix}{last}", *taken])
+    words = _words(bits)
+    if bits.choices is not None:
+        return ", ".join(words)
+    prefix, last = _PREFIX.get(bits.kind, ""), min([bits.maximum + 1, *words.values()]) - 1
+    return ", ".join([f"{prefix}{bits.minimum}…{prefix}{last}", *words])
+
+
+def _words(bits: Bits) -> dict[str, int]:
+    """Values that have a name."""
+    return _WORDS.get(bits.kind, {}) | {choice.name.lower(): choice.value for choice in bits.choices or ()}
 
 
 def _format_f32(value: int) -> str:
-    number = np.uint32(value).view(np.float32)
-    text = str(number)
-    return text if math.isfinite(number) and _parse_f32(text) == value else f"{value:#010x}"
+    text = str(bits_float(value))
+    return text if _parse_f32(text) == value else f"{value:#010x}"
 
 
 def _parse_f32(text: str) -> int:

@@ -42,6 +42,7 @@ def loads(text: str, where: str) -> Any:
 
 
 def no_constant(name: str) -> None:
+    """`parse_constant` of a JSON decoder that refuses NaN and infinities."""
     raise ValueError(f"{name} is not a number")
 
 
@@ -117,6 +118,11 @@ def _scalar(kind: type[Any], value: Any, where: str) -> Any:
 
 
 def level_from_json(value: Any, where: str) -> Level:
+    """A level from its text.
+
+    Raises:
+        MalformedError: not a level.
+    """
     try:
         return parse_level(_scalar(str, value, where))
     except UsageError as error:

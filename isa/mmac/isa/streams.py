@@ -8,6 +8,7 @@ row-major (g, n) order.
     layer's plan, the increments: for each group in order its terms of ranks α(l-1) … min(n, α(l))-1, one byte each
     (exponent in bits 7…5, sign in bit 4, 1 = negative, index in the group in bits 3…0). A level reads one contiguous
     prefix.
+
 ``raw``
     The values as int8, the same bytes at every level; they are ranked and cut to α while loading.
 
@@ -152,15 +153,15 @@ def encode(kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequen
 def _encode_raw(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
     if tiles.size and not (tiles.min() >= -128 and tiles.max() <= 127):
         raise ValueError("a raw stream cannot hold a weight outside -128…127")
-    count = terms.group_term_count(tiles).reshape(len(tiles), -1)
-    size = np.full(len(tiles), tiles[0].size if len(tiles) else 0)
+    count = terms.group_term_count(tiles).reshape(len(tiles), tiles.shape[1] * tiles.shape[2])
+    size = np.full(len(tiles), count.shape[1] * GROUP_SIZE)
     data = np.ascontiguousarray(tiles, np.int8).view(np.uint8).reshape(-1)
     return EncodedTiles(data, size, np.repeat(size[:, None], len(alphas), axis=1), _level_alpha(count, alphas))
 
 
 def _encode_plain(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
     table = rank(tiles, alphas[-1])
-    count = table.count.reshape(len(tiles), -1)
+    count = table.count.reshape(len(tiles), tiles.shape[1] * tiles.shape[2])
     present = _interleave(np.ones(count.shape, np.bool_), table.valid(), alphas)
     data = _interleave(count, table.codes, alphas).ravel()[np.flatnonzero(present)]
     kept = np.stack([np.minimum(count, alpha).sum(axis=1, dtype=np.int64) for alpha in alphas], axis=1)
@@ -176,8 +177,8 @@ def _level_alpha(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> 
 def _interleave(head: npt.NDArray[Scalar], ranks: npt.NDArray[Scalar], alphas: Sequence[int]) -> npt.NDArray[Scalar]:
     """[T, groups] headers and [T·groups, A] ranks in the order of a plain stream: [T, groups + groups·A]."""
     columns = ranks.reshape(*head.shape, ranks.shape[1])
-    parts = [columns[:, :, low:high].reshape(len(head), -1) for low, high in itertools.pairwise((0, *alphas))]
-    return np.concatenate([head, *parts], axis=1)
+    parts = [columns[:, :, low:high] for low, high in itertools.pairwise((0, *alphas))]
+    return np.concatenate([head, *(part.reshape(len(head), part[:1].size) for part in parts)], axis=1)
 
 
 def decode(
@@ -223,7 +224,7 @@ def decode(
 def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
     """Plain streams of [T, groups] terms back to ranks [T·groups, A]: the inverse of `_interleave`."""
     most = int(count.max(initial=0))
-    valid = (np.arange(most) < count[..., None]).reshape(-1, most)
+    valid = (np.arange(most) < count[..., None]).reshape(count.size, most)
     present = _interleave(np.ones(count.shape, np.bool_), valid, alphas)
     dense = np.zeros(present.shape, np.uint8)
     dense[present] = data
@@ -234,7 +235,7 @@ def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
         stop = start + part.shape[1] * part.shape[2]
         part[...] = dense[:, start:stop].reshape(part.shape)
         start = stop
-    return codes.reshape(-1, most)
+    return codes.reshape(count.size, most)
 
 
 def _check_sizes(where: str, found: npt.NDArray[np.int64], allowed: npt.NDArray[np.int64]) -> None:

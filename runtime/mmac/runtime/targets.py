@@ -263,14 +263,13 @@ def _check_keys(table: Mapping[str, Any], where: str, wanted: tuple[str, ...]) -
         raise MalformedError(where, f"unknown key {unknown[0]!r}", "keys " + ", ".join(wanted))
 
 
-def _checked(value: Any, kind: type, bounds: tuple[float, float] | None, where: str) -> Any:
+def _checked(value: Any, kind: Any, bounds: tuple[float, float] | None, where: str) -> Any:
     """`value` if it is a `kind` within `bounds`; integers pass as floats, booleans never pass as numbers."""
     if kind is float and type(value) is int:
         value = float(value)
-    number: Any = value
-    if type(number) is not kind:
+    if type(value) is not kind:
         raise MalformedError(where, f"{value!r}", f"a value of type {kind.__name__}")
-    if bounds and not (math.isfinite(number) and bounds[0] <= number <= bounds[1]):
+    if bounds and not (math.isfinite(value) and bounds[0] <= value <= bounds[1]):
         raise MalformedError(where, f"{value!r}", f"{bounds[0]:g}…{bounds[1]:g}")
     return value
 

@@ -18,6 +18,9 @@ MIN_OPSET = 13
 MAX_OPSET = 27
 """onnxruntime 1.32 has no kernels for QuantizeLinear of opset 28."""
 
+_FREE_INITIALIZERS = 4
+"""IR version from which initializers need not be inputs."""
+
 
 def read_model(path: Path) -> ir.Model:
     """Read, check and normalise the file structure.
@@ -41,6 +44,7 @@ def read_model(path: Path) -> ir.Model:
         model.opset_imports.setdefault("", MIN_OPSET)
         _confine_external(model, path)
         common.RemoveInitializersFromInputsPass()(model)
+        model.ir_version = max(model.ir_version, _FREE_INITIALIZERS)
         if model.functions:
             common.InlinePass()(model)
         model.graph.sort()

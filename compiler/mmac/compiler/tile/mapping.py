@@ -142,22 +142,24 @@ def _splits(blocks: int) -> Ints:
 
 
 def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
-    """[2, T, S] cycles of weights-outer and pixels-outer order, summed over levels."""
+    """[orders, T, S] cycles of weights-outer and pixels-outer order, summed over levels.
+
+    Grouped layers know the first order only: their channel tiles share no activations that could stay.
+    """
     n, h, w, c = shape.y
     counts = [-(-size // tiles[:, i]) for i, size in enumerate((n, h, w, c, shape.ic))]
     pixel_tiles, channel_tiles, cuts = counts[0] * counts[1] * counts[2], counts[3], counts[4]
     steps = pixel_tiles * channel_tiles * cuts
     load_x, store = _transfers(shape, target, tiles)
-    total = np.zeros((2, len(tiles), len(splits)), np.int64)
+    loads_of = [(steps, channel_tiles), (pixel_tiles, pixel_tiles * channel_tiles)][: 1 if shape.groups > 1 else 2]
+    total = np.zeros((len(loads_of), len(tiles), len(splits)), np.int64)
     budgets = Counter((min(alpha, shape.group_terms), beta) for alpha, beta in shape.budgets)
     for (alpha, beta), levels in sorted(budgets.items()):
         product = _product_cycles(shape, target, tiles, splits, alpha, beta)
         load_w = _weight_cycles(shape, target, tiles, alpha)
         compute = product * steps[:, None]
         once = product + (load_x + load_w + store)[:, None]
-        for order, (x_loads, w_loads) in enumerate(
-            ((steps, channel_tiles), (pixel_tiles, pixel_tiles * channel_tiles))
-        ):
+        for order, (x_loads, w_loads) in enumerate(loads_of):
             cut = cuts > 1
             loads = load_x * np.where(cut, steps, x_loads) + load_w * np.where(cut, steps, w_loads)
             slowest = np.maximum(np.maximum(loads, store * pixel_tiles * channel_tiles)[:, None], compute)

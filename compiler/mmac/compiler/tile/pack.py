@@ -50,7 +50,7 @@ class Pack(Pass[TileProgram, TileProgram]):
 def _pack(op: ArrayLayer, weights: Array, plan: LayerPlan) -> tuple[ArrayLayer, dict[str, Array]]:
     if op.mapping is None:
         raise ValueError(f"{op.name}: pack needs tile first")
-    groups = terms.to_groups(weights).swapaxes(0, 1)  # [G, O, 16]
+    groups = terms.to_groups(weights).reshape(len(weights), -1, GROUP_SIZE).swapaxes(0, 1)  # [G, O, 16]
     alphas = [level.alpha for level in plan.levels]
     kind = choose_format(groups, alphas)
     # a reduction tile of a 1 x 1 layer is whole groups; other layers have one

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from mmac.isa import table
 from mmac.isa.program import directory_dtype
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, bits_float
-from mmac.isa.structure import View
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr, bits_float
+from mmac.isa.structure import Step, View
 from mmac.isa.verify.context import Context, Site
 from mmac.isa.verify.uses import USES
 
@@ -15,8 +16,6 @@ DIMS = "nhwc"
 
 MAX_SCALE = 2.0**64
 """Beyond this, products with accumulators could leave the range of binary32."""
-
-Windowed = table.Mmac | table.Vmax | table.Vavg
 
 
 def check_operands(context: Context) -> None:
@@ -45,8 +44,6 @@ def _check(context: Context, site: Site) -> None:
     for name, view in op.views.items():
         _check_view(name, view)
     match instr:
-        case table.Load():
-            pass
         case table.LoadTerms():
             _check_directory(context, op.views["t"])
         case table.Store():
@@ -54,7 +51,6 @@ def _check(context: Context, site: Site) -> None:
         case table.StoreAcc():
             _check_bytes(op.views)
             _check_result("t", op.views["t"], site)
-            _check_quant(site)
         case table.Mmac():
             _check_mmac(context, site, instr)
         case table.Vadd() | table.Vmul() | table.Vtable() | table.Vmax() | table.Vavg():
@@ -62,6 +58,8 @@ def _check(context: Context, site: Site) -> None:
         case table.Host():
             _require(instr.segment < len(context.program.host), f"host segment {instr.segment}",
                      f"the program has {len(context.program.host)}")  # fmt: skip
+    if type(instr) in _QUANT_FIELDS:
+        _check_quant(site.op.quant, _QUANT_FIELDS[type(instr)])
 
 
 def _names(pads: frozenset[table.Pad]) -> str:
@@ -83,8 +81,7 @@ def _check_view(name: str, view: View) -> None:
         _require(step.extent >= 1, f"the box of {name} has extent 0 in {dim}", "1 or more")
 
 
-def _check_bytes(views: dict[str, View] | object) -> None:
-    assert isinstance(views, dict)
+def _check_bytes(views: Mapping[str, View]) -> None:
     for name, view in views.items():
         _require(view.elem == 1, f"{name} has elements of {view.elem} bytes", "1 byte")
 
@@ -100,11 +97,17 @@ def _check_result(name: str, view: View, site: Site) -> None:
     """A box that results go to: it meets its view in every iteration, whatever the level."""
     for dim, size, step in zip(DIMS, view.shape, view.walk, strict=True):
         _require(step.loop != LEVEL_LOOP, f"{name} moves with the level", "only loads may")
-        count = 1 if step.loop == NONE_LOOP else site.counts[step.loop]
-        ends = (step.origin, step.origin + step.step * (count - 1))
-        _require(min(ends) > -step.extent and max(ends) < size,
-                 f"the box of {name} lies outside its view in {dim}: it starts at {min(ends)} … {max(ends)}",
+        first, last = _ends(step, site)
+        _require(first > -step.extent and last < size,
+                 f"the box of {name} lies outside its view in {dim}: it starts at {first} … {last}",
                  f"{1 - step.extent} … {size - 1} for a box of {step.extent} on {size} elements")  # fmt: skip
+
+
+def _ends(step: Step, site: Site) -> tuple[int, int]:
+    """Lowest and highest start of a box along one dimension."""
+    count = 1 if step.loop == NONE_LOOP else site.counts[step.loop]
+    start, stop = step.origin, step.origin + step.step * (count - 1)
+    return min(start, stop), max(start, stop)
 
 
 def _box(view: View) -> str:
@@ -114,21 +117,30 @@ def _box(view: View) -> str:
 # ---------------------------------------------------------------------------------------------------------- registers
 
 
-def _check_quant(site: Site) -> None:
-    quant = site.op.quant
+_QUANT_FIELDS: dict[type[Instr], tuple[str, ...]] = {
+    table.Mmac: ("a",),
+    table.Vadd: ("a", "b", "y", "a_scale", "b_scale"),
+    table.Vmul: ("a", "b", "y", "a_scale"),
+    table.Vmax: ("a",),
+    table.Vavg: ("a", "y", "a_scale"),
+    table.StoreAcc: ("y",),
+}
+"""What each instruction uses of the quantization register: operands a and b, result y, scales."""
+
+
+def _check_quant(quant: table.Quant | None, fields: tuple[str, ...]) -> None:
     if quant is None:
         raise _Misfit("no quantization is set", "quant before it")
-    for name in "ab":
-        zero, signed = getattr(quant, f"{name}_zero"), getattr(quant, f"{name}_signed")
-        low, high = _byte_range(signed)
+    for name in fields:
+        if name.endswith("_scale"):
+            scale = float(bits_float(getattr(quant, name)))
+            _require(abs(scale) <= MAX_SCALE, f"{name} is {scale}", f"magnitudes up to {MAX_SCALE:.3g}")
+            continue
+        zero, (low, high) = getattr(quant, f"{name}_zero"), _byte_range(getattr(quant, f"{name}_signed"))
         _require(low <= zero <= high, f"{name}_zero is {zero}", f"{low} … {high}")
-    low, high = _byte_range(quant.y_signed)
-    order = low <= quant.y_min <= quant.y_max <= high and low <= quant.y_zero <= high
-    found = f"y_zero {quant.y_zero}, y_min {quant.y_min}, y_max {quant.y_max}"
-    _require(order, found, f"{low} ≤ y_min ≤ y_max ≤ {high}, y_zero within {low} … {high}")
-    for name in ("a_scale", "b_scale"):
-        scale = float(bits_float(getattr(quant, name)))
-        _require(abs(scale) <= MAX_SCALE, f"{name} is {scale}", f"magnitudes up to {MAX_SCALE:.3g}")
+        if name == "y":
+            _require(low <= quant.y_min <= quant.y_max <= high, f"the clamp is {quant.y_min} … {quant.y_max}",
+                     f"ranges within {low} … {high}")  # fmt: skip
 
 
 def _byte_range(signed: int) -> tuple[int, int]:
@@ -200,10 +212,17 @@ def _check_vector(site: Site) -> None:
             _check_windows(site)
             channels = op.views["x"].box[3], op.views["y"].box[3]
             _require(channels[0] == channels[1], f"the box of x has {channels[0]} channels", f"{channels[1]} as y")
-    if isinstance(op.instr, table.Vavg):
-        assert op.quant is not None
+    if isinstance(op.instr, table.Vavg) and op.quant is not None and _leaves_view(op.views["x"], site):
         fill, zero = op.views["x"].fill, op.quant.a_zero & 0xFF
         _require(fill == zero, f"x is filled with {fill}", f"the byte of a_zero, {zero}")
+
+
+def _leaves_view(view: View, site: Site) -> bool:
+    for size, step in zip(view.shape, view.walk, strict=True):
+        first, last = _ends(step, site)
+        if first < 0 or last + step.extent > size:
+            return True
+    return False
 
 
 def _check_compute(site: Site) -> None:
@@ -214,5 +233,3 @@ def _check_compute(site: Site) -> None:
         for step in view.walk:
             _require(step.loop != LEVEL_LOOP, f"{name} moves with the level", "only loads may")
     _check_result("y", op.views["y"], site)
-    if not isinstance(op.instr, table.Vtable):
-        _check_quant(site)

@@ -154,7 +154,7 @@ class Nest:
             same = np.ones(counts[depth] - 1, bool)
             for values in (tile.size, tile.alpha):
                 moved = np.moveaxis(values, depth, 0)
-                same &= (moved[1:] == moved[:-1]).reshape(len(same), -1).all(axis=1)
+                same &= (moved[1:] == moved[:-1]).all(axis=tuple(range(1, moved.ndim)))
             breaks[path[depth].pc] |= set((np.flatnonzero(~same) + 1).tolist())
 
     def _at(self, op: Op, indices: Indices) -> At:

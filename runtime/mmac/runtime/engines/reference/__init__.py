@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-import numpy as np
-
 from mmac.isa.program import Program
 from mmac.runtime.engines import Segment
 
@@ -35,9 +33,7 @@ class ReferenceEngine:
         self.machine.start(memory, level)
         kept = {}
         code = self.segments[segment]
-        # a scale may push a product to infinity, which the clamp then takes
-        with np.errstate(over="ignore", invalid="ignore"):
-            for node, completed in zip(code.nodes, code.completed, strict=True):
-                self.machine.execute(node)
-                kept.update({name: memory.read(name) for name in completed if name in keep})
+        for node, completed in zip(code.nodes, code.completed, strict=True):
+            self.machine.execute(node)
+            kept.update({name: memory.read(name) for name in completed if name in keep})
         return kept

@@ -27,11 +27,6 @@ def conv_of(op: Op) -> table.Conv:
     return op.conv
 
 
-def scale(bits: int) -> np.float32:
-    """A binary32 from its bits."""
-    return np.uint32(bits).view(np.float32)
-
-
 def integers(raw: Array, signed: int) -> Int:
     """The integers that bytes stand for."""
     return raw.view(np.int8 if signed else np.uint8).astype(np.int32)

@@ -66,8 +66,9 @@ def _data(machine: Machine, op: Op, part: tuple[slice, ...]) -> npt.NDArray[np.i
     conv, quant = conv_of(op), quant_of(op)
     n, h, w, _ = part
     raw = machine.pad(op.rings["act"], op.views["x"].box)[n]
-    seen = taps(integers(raw, quant.a_signed) - quant.a_zero, conv, h, w)
-    groups = _convolution_groups(op)
+    seen = taps((integers(raw, quant.a_signed) - quant.a_zero).astype(np.int16), conv, h, w)
+    # a box of y narrower than a convolution group is part of one
+    groups = max(1, op.views["y"].box[3] // conv.oc)
     depth = conv.kernel_h * conv.kernel_w * conv.ic
     flat = seen[..., : groups * conv.ic].reshape(conv.kernel_h * conv.kernel_w, -1, groups, conv.ic)
     data = np.zeros((groups, _groups(conv) * GROUP_SIZE, flat.shape[1]), np.int16)
@@ -141,8 +142,3 @@ def _mmac(op: Op) -> table.Mmac:
 def _groups(conv: table.Conv) -> int:
     """Groups of one output's reduction axis."""
     return -(-conv.kernel_h * conv.kernel_w * conv.ic // GROUP_SIZE)
-
-
-def _convolution_groups(op: Op) -> int:
-    """Convolution groups that the box of y covers; a box narrower than one is part of a dense layer."""
-    return max(1, op.views["y"].box[3] // conv_of(op).oc)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mmac.isa import table
+from mmac.isa.spec import bits_float
 from mmac.isa.structure import Op, View
-from mmac.runtime.engines.reference.arithmetic import Float, conv_of, integers, quant_of, scale, taps, to_bytes
+from mmac.runtime.engines.reference.arithmetic import Float, conv_of, integers, quant_of, taps, to_bytes
 from mmac.runtime.engines.reference.machine import Machine, executes
 from mmac.runtime.memory import Array
 
@@ -16,14 +17,14 @@ def vadd(machine: Machine, op: Op) -> None:
     """Sum of two tensors."""
     quant = quant_of(op)
     a, b = _operands(machine, op)
-    _result(machine, op, a * scale(quant.a_scale) + b * scale(quant.b_scale))
+    _result(machine, op, a * bits_float(quant.a_scale) + b * bits_float(quant.b_scale))
 
 
 @executes(table.Vmul)
 def vmul(machine: Machine, op: Op) -> None:
     """Product of two tensors; that of two integers of 9 bits is exact in binary32."""
     a, b = _operands(machine, op)
-    _result(machine, op, (a * b) * scale(quant_of(op).a_scale))
+    _result(machine, op, (a * b) * bits_float(quant_of(op).a_scale))
 
 
 @executes(table.Vtable)
@@ -49,7 +50,7 @@ def vavg(machine: Machine, op: Op) -> None:
     x = op.views["x"]
     data = integers(machine.pad(op.rings["pa"], x.box), quant.a_signed) - quant.a_zero
     total = _windows(op, data).sum(axis=0, dtype=np.int32).astype(np.float32)
-    _result(machine, op, total * (scale(quant.a_scale) / _window_sizes(machine, op, x)))
+    _result(machine, op, total * (bits_float(quant.a_scale) / _window_sizes(machine, op, x)))
 
 
 def _window_sizes(machine: Machine, op: Op, x: View) -> Float:
