@@ -1,12 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from mmac.isa import streams, terms
 from mmac.isa.errors import MalformedError
 from mmac.isa.table import TermFormat
-
+from mmac.isa.terms import IntArray
 from tests.isa import naive
 
 tile_arrays = hnp.arrays(
@@ -17,7 +20,7 @@ tile_arrays = hnp.arrays(
 budgets = st.lists(st.integers(1, 64), min_size=1, max_size=4).map(sorted)
 
 
-def plain_by_definition(tile, alphas):
+def plain_by_definition(tile: IntArray, alphas: list[int]) -> list[int]:
     groups = [naive.ranked(group)[: alphas[-1]] for group in tile.reshape(-1, 16).tolist()]
     stream = [len(group) for group in groups]
     for low, high in zip([0, *alphas], alphas, strict=False):
@@ -27,7 +30,7 @@ def plain_by_definition(tile, alphas):
 
 
 @given(tile_arrays, budgets)
-def test_plain_streams_are_as_defined(tiles, alphas):
+def test_plain_streams_are_as_defined(tiles: IntArray, alphas: list[int]) -> None:
     encoded = streams.encode(TermFormat.PLAIN, tiles, alphas)
     for tile, start, size in zip(tiles, encoded.offset, encoded.size, strict=True):
         assert encoded.data[start : start + size].tolist() == plain_by_definition(tile, alphas)
@@ -35,7 +38,7 @@ def test_plain_streams_are_as_defined(tiles, alphas):
 
 
 @given(tile_arrays, budgets, st.sampled_from(TermFormat))
-def test_every_level_reads_its_prefix(tiles, alphas, kind):
+def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int], kind: TermFormat) -> None:
     if kind == TermFormat.RAW:
         tiles = np.minimum(tiles, 127)
     encoded = streams.encode(kind, tiles, alphas)
@@ -51,7 +54,7 @@ def test_every_level_reads_its_prefix(tiles, alphas, kind):
 
 
 @given(tile_arrays, st.integers(1, 64))
-def test_rank(tiles, alpha):
+def test_rank(tiles: IntArray, alpha: int) -> None:
     table = streams.rank(tiles[0], alpha)
     for row, group in enumerate(tiles[0].reshape(-1, 16).tolist()):
         expected = naive.ranked(group)[:alpha]
@@ -60,12 +63,12 @@ def test_rank(tiles, alpha):
         assert table.count[row] == len(expected)
 
 
-def test_more_groups_than_one_pass_takes():
+def test_more_groups_than_one_pass_takes() -> None:
     tile = np.random.default_rng(1).integers(-127, 128, (5, 1000, 16)).astype(np.int8)
     np.testing.assert_array_equal(streams.rank(tile, 20).values(), terms.truncate_groups(tile, 20))
 
 
-def test_one_group_byte_by_byte():
+def test_one_group_byte_by_byte() -> None:
     tile = np.zeros((1, 1, 1, 16), np.int8)
     tile[..., :3] = 27, -64, 5  # 27 = 2^5 - 2^2 - 2^0, 5 = 2^2 + 2^0
     encoded = streams.encode(TermFormat.PLAIN, tile, [2, 5])
@@ -74,13 +77,24 @@ def test_one_group_byte_by_byte():
     assert encoded.level_alpha.tolist() == [[2, 5]]
 
 
-def test_a_raw_stream_cannot_hold_128():
+@pytest.mark.parametrize("kind", TermFormat)
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 3, 0)])
+def test_no_tiles_and_empty_tiles(kind: TermFormat, shape: tuple[int, ...]) -> None:
+    encoded = streams.encode(kind, np.zeros((*shape, 16), np.int8), [2, 4])
+    assert encoded.data.size == 0
+    assert encoded.level_alpha.tolist() == [[0, 0]] * shape[0]
+    assert streams.decode(kind, encoded.data, shape, [2, 4], encoded.size).values().shape == (*shape, 16)
+
+
+def test_a_raw_stream_cannot_hold_128() -> None:
     with pytest.raises(ValueError, match="raw"):
         streams.encode(TermFormat.RAW, np.full((1, 1, 1, 16), 128, np.int16), [3])
 
 
-@pytest.mark.parametrize(("tiles", "alphas"), [(np.zeros((1, 16), np.int8), [1]), (np.zeros((1, 1, 1, 16), np.int8), [2, 1])])
-def test_encode_refuses_what_is_no_tile_or_plan(tiles, alphas):
+@pytest.mark.parametrize(
+    ("tiles", "alphas"), [(np.zeros((1, 16), np.int8), [1]), (np.zeros((1, 1, 1, 16), np.int8), [2, 1])]
+)
+def test_encode_refuses_what_is_no_tile_or_plan(tiles: IntArray, alphas: list[int]) -> None:
     with pytest.raises(ValueError, match="tiles|budgets"):
         streams.encode(TermFormat.PLAIN, tiles, alphas)
 
@@ -101,19 +115,21 @@ def test_encode_refuses_what_is_no_tile_or_plan(tiles, alphas):
         ([0, 1, 0], (1, 1, 2), "bytes"),
     ],
 )
-def test_streams_that_no_encoder_writes_are_refused(data, shape, found):
+def test_streams_that_no_encoder_writes_are_refused(data: Any, shape: tuple[int, ...], found: str) -> None:
     sizes = None if len(shape) == 2 else [2, 1]
     with pytest.raises(MalformedError, match=found):
         streams.decode(TermFormat.PLAIN, np.array(data, np.uint8), shape, [64], sizes)
 
 
-def test_raw_streams_of_another_length_are_refused():
+def test_raw_streams_of_another_length_are_refused() -> None:
     with pytest.raises(MalformedError, match="tile 7: 15 bytes; 16 bytes"):
         streams.decode(TermFormat.RAW, np.zeros(15, np.uint8), (1, 1), [8], where="tile 7")
 
 
 @given(st.binary(max_size=80), st.integers(0, 2), st.integers(0, 3), budgets)
-def test_random_bytes_decode_to_weights_or_a_typed_error(data, groups, channels, alphas):
+def test_random_bytes_decode_to_weights_or_a_typed_error(
+    data: Any, groups: int, channels: int, alphas: list[int]
+) -> None:
     try:
         table = streams.decode(TermFormat.PLAIN, np.frombuffer(data, np.uint8), (groups, channels), alphas)
     except MalformedError:

@@ -26,6 +26,9 @@ from mmac.runtime.targets import Target, load_target
 Progress = Callable[[str, int, int], None]
 """Called with the name of the pass that begins, its number, and the number of passes."""
 
+Observer = Callable[[str, Any], None]
+"""Called with the name of each pass and what it gave."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -85,9 +88,13 @@ PASS_NAMES = tuple(
 
 
 def run_passes(
-    model: str | Path, options: Options | None = None, after: str = "emit", progress: Progress | None = None
+    model: str | Path,
+    options: Options | None = None,
+    after: str = "emit",
+    progress: Progress | None = None,
+    observe: Observer | None = None,
 ) -> tuple[Any, dict[str, float]]:
-    """Run the passes up to and including `after`.
+    """Run the passes up to and including `after`; `observe` sees the result of each.
 
     Returns:
         What that pass gives (an `onnx_ir.Model`, a `TileProgram` or a `Program`), and the seconds of each pass.
@@ -107,24 +114,35 @@ def run_passes(
         begin = time.perf_counter()
         state = step.apply(state)
         seconds[step.name] = time.perf_counter() - begin
+        if observe is not None:
+            observe(step.name, state)
     return state, seconds
 
 
-def compile_model(model: str | Path, options: Options | None = None, progress: Progress | None = None) -> Compiled:
+def compile_model(
+    model: str | Path,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> Compiled:
     """Compile an ONNX file to a verified program for all levels.
 
     Raises:
         MmacError: see `run_passes`; VerificationError if the result does not verify, which is a bug of the compiler.
     """
     begin = time.perf_counter()
-    program, seconds = run_passes(model, options, progress=progress)
+    program, seconds = run_passes(model, options, progress=progress, observe=observe)
     verify(program)
     return Compiled(program, time.perf_counter() - begin, seconds)
 
 
-def summary(compiled: Compiled) -> dict[str, Any]:
+def summary(compiled: Compiled, target: str | None = None) -> dict[str, Any]:
     """What `mmac compile --json` prints: counts, sizes in bytes, and the seconds that it took."""
-    program = compiled.program
+    return describe(compiled.program, target) | {"seconds": round(compiled.seconds, 3)}
+
+
+def describe(program: Program, target: str | None = None) -> dict[str, Any]:
+    """Counts and sizes of a verified program, as JSON types; `target` is needed if its own is not a packaged one."""
     kinds = [entry.op for entry in program.debug]
     return {
         "model": program.name,
@@ -132,19 +150,18 @@ def summary(compiled: Compiled) -> dict[str, Any]:
         "levels": [str(level) for level in program.plan.levels],
         "instructions": len(program.code),
         "code_bytes": len(program.code) * WORD_BYTES,
-        "weight_bytes": weight_bytes(program),
+        "weight_bytes": weight_bytes(program, target),
         "array_layers": kinds.count("arraylayer"),
         "vector_ops": sum(kind.startswith("v") for kind in kinds),
         "moves": kinds.count("move"),
         "host_segments": [[list(node) for node in segment.nodes] for segment in program.host],
         "macs": sum(entry.macs for entry in program.debug),
         "dram_bytes": program.dram_bytes,
-        "seconds": round(compiled.seconds, 3),
     }
 
 
-def weight_bytes(program: Program) -> list[int]:
+def weight_bytes(program: Program, target: str | None = None) -> list[int]:
     """Bytes of term streams that one inference needs at each level."""
     from mmac.runtime.report import estimate
 
-    return [level.weight_bytes for level in estimate(program).levels]
+    return [level.weight_bytes for level in estimate(program, target).levels]

@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from mmac.isa import codec, records
 from mmac.isa.errors import MalformedError, ResourceError, UsageError
-from mmac.isa.files import atomic_write
+from mmac.isa.files import write_file
 from mmac.isa.program import HostSegment, Program
 from mmac.isa.spec import WORD_BYTES, table_digest
 
@@ -39,13 +39,10 @@ def save(program: Program, path: str | os.PathLike[str]) -> None:
     """Write a program; either the whole file appears or nothing.
 
     Raises:
-        UsageError: the file cannot be written.
+        ResourceError: the disk is full.
+        UsageError: the file cannot be written for another reason.
     """
-    data = to_bytes(program)
-    try:
-        atomic_write(path, data)
-    except OSError as error:
-        raise UsageError(str(path), f"cannot be written ({error.strerror})") from None
+    write_file(path, to_bytes(program))
 
 
 def load(path: str | os.PathLike[str]) -> Program:

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
+
+from mmac.isa.errors import ResourceError, UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_file(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """`atomic_write` for files that a user named.
+
+    Raises:
+        ResourceError: the disk is full.
+        UsageError: the file cannot be written for another reason.
+    """
+    try:
+        atomic_write(path, data)
+    except OSError as error:
+        found = f"cannot be written ({error.strerror})"
+        if error.errno in _FULL:
+            raise ResourceError(str(path), found, hint="free some space; nothing was written") from None
+        raise UsageError(str(path), found) from None
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` beside `path`, flush it to the disk, and rename it into place.
 
     If anything goes wrong (a full disk, Ctrl-C), `path` is as it was and nothing is left beside it. Text is written
-    as UTF-8.
+    as UTF-8. A device or a pipe is written to as it is.
 
     Raises:
         OSError: as the file system gives it.
     """
-    target = Path(os.path.realpath(path))
     content = data.encode() if isinstance(data, str) else data
+    if (special := Path(path)).exists() and not special.is_file():
+        special.write_bytes(content)
+        return
+    target = Path(os.path.realpath(path))
     handle, beside = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
     try:
         with open(handle, "wb") as file:

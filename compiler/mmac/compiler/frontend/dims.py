@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from mmac.isa.errors import UsageError
 
-_BATCH = re.compile(r"(.*batch.*|n|b|bs|unk.*|dynamicdimension.*)", re.IGNORECASE)
+_BATCH = re.compile(r"(.*batch.*|n|b|bs|unk.*|.*dynamicdimension.*)", re.IGNORECASE)
 """Names that exporters give to the batch axis."""
 
 
@@ -38,7 +38,7 @@ def bind_dims(model: ir.Model, dims: Mapping[str, int]) -> list[str]:
             if isinstance(dim, int):
                 sizes.append(dim)
                 continue
-            keys = [key for key in (dim.value, f"{value.name}[{axis}]") if key]
+            keys = [key for key in (_name_of(dim), f"{value.name}[{axis}]") if key]
             known.update(keys)
             sizes.append(_size(value.name or "", axis, keys, dims, notes))
         value.shape = ir.Shape(sizes)
@@ -50,6 +50,11 @@ def bind_dims(model: ir.Model, dims: Mapping[str, int]) -> list[str]:
             for output in node.outputs:
                 output.shape = None
     return notes
+
+
+def _name_of(dim: ir.SymbolicDim) -> str | None:
+    """Name of a dimension, or None for the placeholders that exporters write for unnamed ones."""
+    return dim.value if dim.value and re.search(r"\w", dim.value) and dim.value != "None" else None
 
 
 def _size(name: str, axis: int, keys: list[str], dims: Mapping[str, int], notes: list[str]) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.graph.constants import along, constant_of
 from mmac.compiler.graph.edit import Array, attribute
-from mmac.compiler.graph.integers import Encoding
+from mmac.compiler.graph.integers import Encoding, clamp
 from mmac.compiler.graph.operators import BY_KIND
 
 
@@ -78,24 +77,9 @@ class Call:
         )
 
     def output(self) -> Output:
-        """Encoding and clamp of the result.
-
-        Rounding is monotone, so clamping before it and clamping the integers to the rounded bounds are the same.
-        """
+        """Encoding and clamp of the result."""
         code = self.encoding("y")
-        info = np.iinfo(code.dtype.numpy())
-        low, high = int(info.min), int(info.max)
-        for node in self._function:
-            if node.op_type == "Relu":
-                bounds: tuple[float | None, float | None] = (0.0, None)
-            elif node.op_type == "Clip":
-                bounds = self._bound(node, 1), self._bound(node, 2)
-            else:
-                continue
-            if bounds[0] is not None:
-                low, high = (max(edge, code.quantize(bounds[0])) for edge in (low, high))
-            if bounds[1] is not None:
-                low, high = (min(edge, code.quantize(bounds[1])) for edge in (low, high))
+        low, high = clamp(self._function, code, lambda bound: self._array(bound.name or ""))
         return Output(code.scale, code.zero_point, code.dtype, low, high)
 
     def weights(self) -> Array:
@@ -132,8 +116,3 @@ class Call:
     def _array(self, role: str) -> Array | None:
         value = self.operands.get(role)
         return None if value is None else constant_of(value)
-
-    def _bound(self, node: ir.Node, position: int) -> float | None:
-        value = node.inputs[position] if len(node.inputs) > position else None
-        array = self._array(value.name or "") if value is not None else None
-        return None if array is None else float(array.item())

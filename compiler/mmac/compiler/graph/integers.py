@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,31 @@ class Encoding:
         with np.errstate(over="ignore"):
             step = np.rint(np.float32(value) / np.float32(self.scale)) + np.float32(self.zero_point)
         return int(np.clip(step, info.min, info.max))
+
+
+def clamp(nodes: Iterable[ir.Node], code: Encoding, constant: Callable[[ir.Value], Array | None]) -> tuple[int, int]:
+    """Lowest and highest integer that the Relu and Clip nodes among `nodes` let through, in this order.
+
+    Rounding is monotone, so clamping before it and clamping the integers to the rounded bounds are the same.
+
+    Args:
+        nodes: of a cluster.
+        code: encoding of its result.
+        constant: number that a bound of Clip has.
+    """
+    info = np.iinfo(code.dtype.numpy())
+    low, high = int(info.min), int(info.max)
+    for node in nodes:
+        floor: float | None = 0.0 if node.op_type == "Relu" else None
+        ceiling: float | None = None
+        if node.op_type == "Clip":
+            bounds = [constant(value) if value is not None else None for value in node.inputs[1:]]
+            floor, ceiling = (None if b is None else float(b.item()) for b in (*bounds, None, None)[:2])
+        if floor is not None:
+            low, high = (max(edge, code.quantize(floor)) for edge in (low, high))
+        if ceiling is not None:
+            low, high = (min(edge, code.quantize(ceiling)) for edge in (low, high))
+    return low, high
 
 
 def encoding(node: ir.Node | None) -> Encoding | None:
@@ -184,8 +210,3 @@ def _cancel_pair(editor: Editor, node: ir.Node) -> None:
     output.replace_all_uses_with(integers)
     editor.graph.remove(node, safe=True)
 
-
-def operand_array(value: ir.Value | None) -> Array | None:
-    """Integers of a constant operand, as they are stored behind its DequantizeLinear."""
-    node = value.producer() if value is not None else None
-    return constant_of(node.inputs[0]) if node is not None and is_constant(value) else None

@@ -8,7 +8,6 @@ constant buffers. Directory offsets are relative to the stream buffer until `emi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -57,22 +56,25 @@ def _pack(op: ArrayLayer, weights: Array, plan: LayerPlan) -> tuple[ArrayLayer, 
     tile_g = len(groups) if op.mapping.reduction >= op.ic else op.mapping.reduction // GROUP_SIZE
     tile_n = op.mapping.channels
     tiles_k, tiles_n = -(-len(groups) // tile_g), -(-groups.shape[1] // tile_n)
-    directory = np.zeros((tiles_k, tiles_n), directory_dtype(len(alphas)))
-    parts: list[Array] = []
-    base = largest = 0
-    for (k, n), tiles in _equal_tiles(groups, tile_g, tile_n):
-        encoded = term_streams.encode(kind, tiles.reshape(-1, *tiles.shape[2:]), alphas)
-        entries = directory[k, n]
-        entries["offset"] = (base + encoded.offset).reshape(entries.shape)
-        entries["groups"] = tiles.shape[2] * tiles.shape[3]
-        entries["level"]["bytes"] = encoded.level_bytes.reshape(*entries.shape, -1)
-        entries["level"]["alpha"] = encoded.level_alpha.reshape(*entries.shape, -1)
-        parts.append(encoded.data)
-        base += len(encoded.data)
-        largest = max(largest, int(encoded.size.max()))
+    tiles = _cut(groups, tiles_k, tile_g, tiles_n, tile_n)
+    encoded = term_streams.encode(kind, tiles, alphas)
+    directory = np.zeros(len(tiles), directory_dtype(len(alphas)))
+    directory["offset"] = encoded.offset
+    directory["groups"] = tile_g * tile_n
+    directory["level"]["bytes"] = encoded.level_bytes
+    directory["level"]["alpha"] = encoded.level_alpha
     names = f"{op.name}.directory", f"{op.name}.terms"
-    packed = Streams(kind, *names, tiles_k, tiles_n, largest)
-    return replace(op, streams=packed), {names[0]: directory, names[1]: np.concatenate(parts)}
+    packed = Streams(kind, *names, tiles_k, tiles_n, int(encoded.size.max()))
+    return replace(op, streams=packed), {names[0]: directory, names[1]: encoded.data}
+
+
+def _cut(groups: Array, tiles_k: int, tile_g: int, tiles_n: int, tile_n: int) -> Array:
+    """Tiles [K·N, g, n, 16] of [G, O, 16]; groups beyond the last group or channel are empty."""
+    missing_g, missing_n = tiles_k * tile_g - groups.shape[0], tiles_n * tile_n - groups.shape[1]
+    if missing_g or missing_n:
+        groups = np.pad(groups, ((0, missing_g), (0, missing_n), (0, 0)))
+    tiles = groups.reshape(tiles_k, tile_g, tiles_n, tile_n, GROUP_SIZE).swapaxes(1, 2)
+    return tiles.reshape(-1, tile_g, tile_n, GROUP_SIZE)
 
 
 def choose_format(groups: Array, alphas: list[int]) -> TermFormat:
@@ -87,21 +89,3 @@ def choose_format(groups: Array, alphas: list[int]) -> TermFormat:
     plain = sum(int((histogram * (1 + np.minimum(np.arange(len(histogram)), a))).sum()) for a in alphas)
     raw = groups.size * len(alphas)
     return TermFormat.RAW if raw < plain and groups.max(initial=0) < 128 else TermFormat.PLAIN
-
-
-def _equal_tiles(groups: Array, tile_g: int, tile_n: int) -> Iterator[tuple[tuple[slice, slice], Array]]:
-    """Cut [G, O, 16] into tiles; yields blocks [K, N, g, n, 16] of equal tiles with their place in the directory."""
-    for k, g_range, g in _cuts(groups.shape[0], tile_g):
-        for n, n_range, width in _cuts(groups.shape[1], tile_n):
-            block = groups[g_range, n_range]
-            shape = (block.shape[0] // g, g, block.shape[1] // width, width, GROUP_SIZE)
-            yield (k, n), block.reshape(shape).swapaxes(1, 2)
-
-
-def _cuts(total: int, tile: int) -> Iterator[tuple[slice, slice, int]]:
-    """(tile indices, elements, tile size) of the whole tiles, then of a smaller last one."""
-    whole = total // tile
-    if whole:
-        yield slice(0, whole), slice(0, whole * tile), tile
-    if total % tile:
-        yield slice(whole, whole + 1), slice(whole * tile, total), total % tile

@@ -18,17 +18,16 @@ unrolled, and what would take too long is refused with a `ResourceError`.
 
 from __future__ import annotations
 
+from mmac.isa.program import Program
 from mmac.isa.verify.addresses import check_addresses
+from mmac.isa.verify.context import Context
 from mmac.isa.verify.dataflow import check_dataflow
 from mmac.isa.verify.metadata import check_metadata
+from mmac.isa.verify.operands import check_operands
 from mmac.isa.verify.overflow import check_overflow
 from mmac.isa.verify.races import check_races
 from mmac.isa.verify.tiles import check_tiles
 from mmac.isa.verify.tokens import check_tokens
-
-from mmac.isa.program import Program
-from mmac.isa.verify.context import Context
-from mmac.isa.verify.operands import check_operands
 
 __all__ = ["verify"]
 

@@ -119,7 +119,7 @@ def _entry_addresses(context: Context, site: Site) -> npt.NDArray[np.int64]:
     for step, size, stride in zip(view.walk, view.shape, view.strides, strict=True):
         count = context.iterations(step, site.counts) if step.step else 1
         last = step.origin + step.step * (count - 1)
-        if not (0 <= min(step.origin, last) and max(step.origin, last) < size):
+        if not (min(step.origin, last) >= 0 and max(step.origin, last) < size):
             raise context.error(site.pc, f"it selects directory entries {step.origin} … {last}", f"0 … {size - 1}")
         total *= count
         parts.append((step.origin, step.step, count, stride))

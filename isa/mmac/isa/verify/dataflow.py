@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mmac.isa import table
-from mmac.isa.errors import VerificationError
-from mmac.isa.program import Program, TensorInfo
+from mmac.isa.errors import ResourceError, VerificationError
+from mmac.isa.program import Program
 from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context, Site
-from mmac.isa.verify.reach import Reach, whole
+from mmac.isa.verify.reach import Reach, reach_of
 
 
 def check_dataflow(context: Context, accesses: Accesses) -> None:
@@ -36,20 +36,16 @@ def check_dataflow(context: Context, accesses: Accesses) -> None:
         flow.execute(sites, accesses)
 
 
-def place_of(tensor: TensorInfo) -> Reach | None:
-    """Bytes of a named tensor in DRAM; None if only the host has it."""
-    if tensor.place is None:
-        return None
-    return whole(tensor.place.base, np.dtype(tensor.dtype).itemsize, tensor.shape, tensor.place.strides)
-
-
 class _Flow:
     """What has been written so far."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.program: Program = context.program
-        self.written = np.zeros(self.program.dram_bytes, np.bool_)
+        try:
+            self.written = np.zeros(self.program.dram_bytes, np.bool_)
+        except MemoryError:
+            raise ResourceError("DRAM", f"{self.program.dram_bytes} bytes", "what this machine has free") from None
         self.written[: self.program.image.size] = True
         self.hosted: set[str] = set()
 
@@ -99,7 +95,7 @@ class _Flow:
 
     def _host_reads(self, what: str, pc: int, names: Iterable[str]) -> None:
         for name in names:
-            place = place_of(self.program.tensor[name])
+            place = reach_of(self.program.tensor[name])
             there = name in self.hosted if place is None else self._is_written(place, pc)
             if not there:
                 raise VerificationError(f"{what} {name!r}", "not all of it has been written by then", "a whole tensor")
@@ -108,17 +104,21 @@ class _Flow:
         """Tensors that the host writes together: above the image, and apart from each other."""
         done: list[tuple[str, Reach]] = []
         for name in dict.fromkeys(names):
-            place = place_of(self.program.tensor[name])
+            place = reach_of(self.program.tensor[name])
             if place is None:
                 self.hosted.add(name)
                 continue
             if place.low < self.program.image.size or place.overlaps_itself():
-                raise VerificationError(f"{what}: tensor {name!r}", "it overlaps itself or the read-only image", "bytes of its own")
+                raise VerificationError(
+                    f"{what}: tensor {name!r}", "it overlaps itself or the read-only image", "bytes of its own"
+                )
             for other, taken in done:
                 if place.low < taken.high and taken.low < place.high:
                     self.context.spend(place.work + taken.work, pc)
                     if place.meets(taken):
-                        raise VerificationError(f"{what}: tensor {name!r}", f"it overlaps tensor {other!r}", "bytes of its own")
+                        raise VerificationError(
+                            f"{what}: tensor {name!r}", f"it overlaps tensor {other!r}", "bytes of its own"
+                        )
             done.append((name, place))
             self._write(place, pc)
 

@@ -11,7 +11,7 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.plan import MAX_ALPHA, MAX_BETA, MAX_LEVELS, Level
 from mmac.isa.program import Port, Program, TensorInfo
 from mmac.isa.table import Pad
-from mmac.isa.verify.dataflow import place_of
+from mmac.isa.verify.reach import reach_of
 
 MAX_DRAM_BYTES = 1 << 32
 """What the base addresses of tensor registers can reach."""
@@ -20,7 +20,7 @@ MAX_PAD_BYTES = 1 << 25
 """What the addresses of pointer registers can reach: 24 bits of address and of slot distance."""
 
 DTYPES = frozenset(
-    "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64".split()
+    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
 )
 """Element types of named tensors."""
 
@@ -43,7 +43,9 @@ def check_metadata(program: Program) -> None:
                      f"{len(port.tensors)} tensors", "one")  # fmt: skip
     for number, segment in enumerate(program.host):
         for name in (*segment.inputs, *segment.outputs):
-            _require(name in program.tensor, f"host segment {number}", f"unknown tensor {name!r}", "tensors of the program")
+            _require(
+                name in program.tensor, f"host segment {number}", f"unknown tensor {name!r}", "tensors of the program"
+            )
     _check_debug(program)
 
 
@@ -59,12 +61,19 @@ def _check_names(kind: str, names: Sequence[str]) -> None:
 
 def _check_memory(program: Program) -> None:
     image, dram = program.image, program.dram_bytes
-    _require(image.ndim == 1 and image.dtype == np.uint8, "image", f"{image.dtype} of {image.ndim} dimensions", "uint8 of one")
+    _require(
+        image.ndim == 1 and image.dtype == np.uint8,
+        "image",
+        f"{image.dtype} of {image.ndim} dimensions",
+        "uint8 of one",
+    )
     if dram > MAX_DRAM_BYTES:
         raise ResourceError("DRAM", f"{dram} bytes", f"at most {MAX_DRAM_BYTES}")
     _require(image.size <= dram, "DRAM", f"{dram} bytes", f"at least the {image.size} of the image")
     names = {pad.name.lower() for pad in Pad}
-    _require(program.scratchpads.keys() == names, "scratchpads", ", ".join(program.scratchpads), ", ".join(sorted(names)))
+    _require(
+        program.scratchpads.keys() == names, "scratchpads", ", ".join(program.scratchpads), ", ".join(sorted(names))
+    )
     for name, size in program.scratchpads.items():
         if not 0 <= size <= MAX_PAD_BYTES:
             raise ResourceError(f"scratchpad {name}", f"{size} bytes", f"0 … {MAX_PAD_BYTES}")
@@ -79,7 +88,9 @@ def _check_plan(program: Program) -> None:
     _check_levels("plan", levels)
     for layer in program.plan.layers:
         where = f"plan of layer {layer.name!r}"
-        _require(len(layer.levels) == len(levels), where, f"{len(layer.levels)} levels", f"{len(levels)} as the program")
+        _require(
+            len(layer.levels) == len(levels), where, f"{len(layer.levels)} levels", f"{len(levels)} as the program"
+        )
         _check_levels(where, layer.levels)
 
 
@@ -106,7 +117,9 @@ def _check_tensors(program: Program) -> None:
 
 
 def _check_quantization(where: str, tensor: TensorInfo) -> None:
-    _require((tensor.scale is None) == (tensor.zero_point is None), where, "only one of scale and zero point", "both or none")
+    _require(
+        (tensor.scale is None) == (tensor.zero_point is None), where, "only one of scale and zero point", "both or none"
+    )
     if tensor.scale is None or tensor.zero_point is None:
         return
     _require(tensor.dtype in ("int8", "uint8"), where, f"a scale for {tensor.dtype}", "int8 or uint8")
@@ -123,9 +136,9 @@ def _check_place(program: Program, where: str, tensor: TensorInfo) -> None:
     _require(len(place.strides) == len(tensor.shape), where, f"{len(place.strides)} strides", f"{len(tensor.shape)}")
     _require(min(place.strides, default=0) >= 0, where, f"strides {place.strides}", "0 or more")
     _require(min(tensor.shape, default=1) >= 1, where, f"shape {tensor.shape} in DRAM", "sizes of 1 or more")
-    reach = place_of(tensor)
+    reach = reach_of(tensor)
     if reach is not None:
-        _require(0 <= reach.low and reach.high <= program.dram_bytes, where,
+        _require(reach.low >= 0 and reach.high <= program.dram_bytes, where,
                  f"DRAM bytes {reach.low:#x} … {reach.high - 1:#x}", f"0x0 … {program.dram_bytes - 1:#x}")  # fmt: skip
 
 
@@ -138,7 +151,9 @@ def _check_port(program: Program, where: str, port: Port) -> None:
         tensor = program.tensor[name]
         _require(tensor.shape == port.shape, where, f"shape {port.shape}", f"{tensor.shape} as tensor {name!r}")
         quantized = port.dtype == "float32" and tensor.scale is not None
-        _require(quantized or tensor.dtype == port.dtype, where, f"dtype {port.dtype}", f"{tensor.dtype} as tensor {name!r}")
+        _require(
+            quantized or tensor.dtype == port.dtype, where, f"dtype {port.dtype}", f"{tensor.dtype} as tensor {name!r}"
+        )
 
 
 def _check_debug(program: Program) -> None:

@@ -41,9 +41,7 @@ class DramUse(NamedTuple):
     time: int
 
 
-State = tuple[
-    tuple[Clock, ...], tuple[tuple[Clock, ...], ...], tuple[tuple[Region, ...], ...], tuple[DramUse, ...]
-]
+State = tuple[tuple[Clock, ...], tuple[tuple[Clock, ...], ...], tuple[tuple[Region, ...], ...], tuple[DramUse, ...]]
 
 
 class Order:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmac.isa import table
 from mmac.isa.program import PARAM_DTYPE
-from mmac.isa.spec import NONE_LOOP
+from mmac.isa.spec import NONE_LOOP, bits_float
 from mmac.isa.structure import Op
 from mmac.isa.terms import MAX_DATA
 from mmac.isa.verify.addresses import Accesses
@@ -22,7 +22,7 @@ MAX_INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class Constants:
-    """Channel constants that a `load` may bring: the largest bias, in magnitude, and scale."""
+    """Channel constants that a `load` may bring: the largest magnitudes of bias and scale."""
 
     bias: int
     scale: float
@@ -72,16 +72,15 @@ def _additions(site: Site) -> int:
 
 def _constants(context: Context, accesses: Accesses, op: Op) -> Constants:
     """Extremes of the (bias, scale) records that a load reaches; outside its view they consist of the fill byte."""
-    view, reach = op.views["t"], accesses.dram.get(op.pc)
-    filled = np.frombuffer(bytes([view.fill]) * PARAM_DTYPE.itemsize, PARAM_DTYPE)
-    records = [filled]
+    reach, image = accesses.dram.get(op.pc), context.program.image
+    records = [np.full((1, PARAM_DTYPE.itemsize), op.views["t"].fill, np.uint8)]
     if reach is not None:
-        image = context.program.image
         if reach.high > image.size:
             raise context.error(op.pc, f"channel constants at DRAM bytes {reach.low:#x} … {reach.high - 1:#x}",
                                 f"constants of the image, 0x0 … {image.size - 1:#x}")  # fmt: skip
         context.spend(reach.work, op.pc)
-        records += [np.ascontiguousarray(w).reshape(-1).view(PARAM_DTYPE) for w in reach.records(image)]
-    bias = max(int(np.abs(r["bias"].astype(np.int64)).max()) for r in records)
-    scale = max(float(np.abs(r["scale"]).max()) for r in records)
-    return Constants(bias, scale)
+        records += [np.ascontiguousarray(part) for part in reach.elements(image)]
+    pairs = np.concatenate([part.reshape(-1).view(PARAM_DTYPE) for part in records])
+    # bits of a binary32 without its sign rise with its magnitude, infinities and NaNs last
+    scale = int((pairs["scale"].view(np.uint32) & 0x7FFFFFFF).max())
+    return Constants(int(np.abs(pairs["bias"].astype(np.int64)).max()), float(bits_float(scale)))

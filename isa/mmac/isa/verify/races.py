@@ -8,7 +8,7 @@ so from there on everything repeats.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmac.isa import table
@@ -80,9 +80,7 @@ class _Execution:
         self._run(node)
         self.settled.clear()
         order = self.order
-        order.dram = [
-            use for use in order.dram if not order.knows(_peer(use.queue), use.queue, use.time)
-        ]
+        order.dram = [use for use in order.dram if not order.knows(_peer(use.queue), use.queue, use.time)]
 
     def _run(self, node: Node) -> None:
         if isinstance(node, Repeat):
@@ -141,7 +139,9 @@ class _Execution:
     def _execute(self, op: Op, instr: table.Queued) -> None:
         self.steps += 1
         if self.steps > MAX_STEPS:
-            raise ResourceError(self.context.where(op.pc), "loops up to here need too many steps to be proved", f"{MAX_STEPS}")
+            raise ResourceError(
+                self.context.where(op.pc), "loops up to here need too many steps to be proved", f"{MAX_STEPS}"
+            )
         queue = _number(instr.queue)
         time = self.order.begin(queue, instr.waits)
         reach = self.accesses.dram.get(op.pc)
@@ -166,7 +166,9 @@ class _Execution:
         else:
             raise self._unwritten(op, pad, start, size)
         if not self.order.knows(queue, region.queue, region.time):
-            raise self._unordered(op, f"it reads bytes {start} … {start + size - 1} of the {pad.name} scratchpad", region.pc)
+            raise self._unordered(
+                op, f"it reads bytes {start} … {start + size - 1} of the {pad.name} scratchpad", region.pc
+            )
         self._check_content(op, use, region, start)
         reads = (*region.reads[:queue], time, *region.reads[queue + 1 :])
         regions[number] = region._replace(reads=reads)
@@ -195,7 +197,9 @@ class _Execution:
         if new.start < new.stop:
             kept.append(new)
         if len(kept) > MAX_REGIONS:
-            raise ResourceError(self.context.where(op.pc), f"{len(kept)} pieces of the {pad.name} scratchpad in use", f"{MAX_REGIONS}")
+            raise ResourceError(
+                self.context.where(op.pc), f"{len(kept)} pieces of the {pad.name} scratchpad in use", f"{MAX_REGIONS}"
+            )
         self.order.pads[pad] = sorted(kept, key=lambda region: region.start)
         self.steps += len(kept) // 16
 

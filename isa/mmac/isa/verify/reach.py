@@ -8,14 +8,18 @@ fixed distance, of which the first and the last may be clipped.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from mmac.isa.program import TensorInfo
 from mmac.isa.structure import Step
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 Axis = tuple[int, int]
 """Number of elements and their distance in bytes."""
@@ -90,24 +94,28 @@ class Reach:
         return self.base + last + self.elem
 
     def blocks(self) -> Iterator[tuple[int, list[Axis]]]:
-        """The bytes as regular blocks: address, and the axes of the bytes from there on, the widest first."""
+        """The elements as regular blocks: address of the first, and the axes of the others from there on."""
         for parts in itertools.product(*(s.pieces() for s in self.spans)):
-            address, axes = self.base, [(self.elem, 1)]
+            address, axes = self.base, []
             for (first, (blocks, period), length), stride in zip(parts, self.strides, strict=True):
                 address += first * stride
                 axes += [(blocks, period * stride), (length, stride)]
-            yield address, _merged(axes)
+            yield address, axes
 
-    def windows(self, memory: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Numpy windows (not copies) of one-byte cells of `memory` that together are these bytes."""
+    def windows(self, memory: npt.NDArray[Scalar]) -> Iterator[npt.NDArray[Scalar]]:
+        """Numpy windows (not copies) of a `memory` of one cell per byte, which together are these bytes."""
         for address, axes in self.blocks():
-            shape, strides = [size for size, _ in axes], [stride for _, stride in axes]
-            yield np.ndarray(shape, memory.dtype, memory, address, strides)
+            yield _window(memory, address, _merged([*axes, (self.elem, 1)]))
+
+    def elements(self, memory: npt.NDArray[Scalar]) -> Iterator[npt.NDArray[Scalar]]:
+        """The same, element by element: windows whose last axis is the bytes of one element."""
+        for address, axes in self.blocks():
+            yield _window(memory, address, [*_merged(axes), (self.elem, 1)])
 
     @property
     def work(self) -> int:
         """Cells in all windows together."""
-        return sum(_product(size for size, _ in axes) for _, axes in self.blocks())
+        return sum(math.prod(size for size, _ in axes) for _, axes in self.blocks()) * self.elem
 
     def overlaps_itself(self) -> bool:
         """True unless it is certain that no two elements share a byte."""
@@ -134,9 +142,12 @@ class Reach:
         return Reach(self.base + distance, self.elem, self.spans, self.strides)
 
 
-def whole(base: int, elem: int, shape: Sequence[int], strides: Sequence[int]) -> Reach:
-    """All bytes of a tensor."""
-    return Reach(base, elem, tuple(Span(0, size, 0, 0, size) for size in shape), tuple(strides))
+def reach_of(tensor: TensorInfo) -> Reach | None:
+    """All bytes of a named tensor; None if it does not lie in DRAM."""
+    if tensor.place is None:
+        return None
+    spans = tuple(Span(0, size, 0, 0, size) for size in tensor.shape)
+    return Reach(tensor.place.base, np.dtype(tensor.dtype).itemsize, spans, tensor.place.strides)
 
 
 def _merged(axes: list[Axis]) -> list[Axis]:
@@ -150,8 +161,5 @@ def _merged(axes: list[Axis]) -> list[Axis]:
     return merged
 
 
-def _product(values: Iterator[int]) -> int:
-    product = 1
-    for value in values:
-        product *= value
-    return product
+def _window(memory: npt.NDArray[Scalar], address: int, axes: list[Axis]) -> npt.NDArray[Scalar]:
+    return np.ndarray([size for size, _ in axes], memory.dtype, memory, address, [stride for _, stride in axes])

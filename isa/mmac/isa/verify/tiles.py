@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +74,8 @@ def _check(context: Context, loader: int, reader: int, form: TileFormat, entries
                             f"{needed} ({form.groups} × {form.channels} channels) for {context.where(reader)}")  # fmt: skip
     # a level costs a pass over the headers, a term a pass over the codes
     context.spend(len(entries) * needed * GROUP_SIZE * 4, loader)
-    bound = 0
-    for start in range(0, len(entries), step := max(1, CHUNK // needed)):
+    bound, step = 0, max(1, CHUNK // needed)
+    for start in range(0, len(entries), step):
         part = entries[start : start + step]
         count, sums = _read(context, loader, form, part)
         _compare(context, loader, form, part, count)
@@ -92,7 +92,9 @@ def _read(context: Context, loader: int, form: TileFormat, entries: npt.NDArray[
     if form.kind == TermFormat.RAW and (sizes == needed * GROUP_SIZE).all():
         weights = data.view(np.int8).reshape(-1, GROUP_SIZE)
         count = np.minimum(terms.group_term_count(weights).ravel(), form.alphas[-1])
-        return count.reshape(len(entries), needed).astype(np.int64), _MAGNITUDE[data].reshape(weights.shape).sum(1, np.int64)
+        return count.reshape(len(entries), needed).astype(np.int64), _MAGNITUDE[data].reshape(weights.shape).sum(
+            1, np.int64
+        )
     try:
         decoded = streams.decode(form.kind, data, (len(entries), form.groups, form.channels), form.alphas, sizes)
     except MalformedError as error:

@@ -21,7 +21,7 @@ from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE, Program, directory_dtype
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr
 from mmac.isa.structure import Op, Step, View
-from mmac.runtime.targets import Target
+from mmac.runtime.targets import Cell, Target
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.formulas import ArrayWork
 
@@ -56,13 +56,16 @@ class Machine:
     target: Target
     mac: str
 
+    def __post_init__(self) -> None:
+        self.target.cell(self.mac)  # refuses an unknown kind
+
     @cached_property
     def levels(self) -> int:
         """Number of levels of the program."""
         return len(self.program.plan.levels)
 
     @cached_property
-    def cell(self) -> Any:
+    def cell(self) -> Cell:
         """The kind of cell."""
         return self.target.cell(self.mac)
 
@@ -135,7 +138,7 @@ class At:
         for extent, stride in reversed(list(zip(self.extents(view), view.strides, strict=True))):
             joined = run == stride
             run, runs = np.where(joined, run * extent, run), np.where(joined, runs, runs * extent)
-        return np.asarray(formulas.transfer_bytes(self.target, run, runs))
+        return formulas.transfer_bytes(self.target, run, runs)
 
     def tile(self) -> Tile:
         """The weight tiles that `source` selects.

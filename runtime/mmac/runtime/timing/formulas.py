@@ -1,12 +1,14 @@
 """How long things take, from plain numbers: the formulas behind the cost registries and the compiler's tile search.
 
 All arguments may be integers or integer arrays (broadcast against each other, typically over candidates or levels);
-results are cycles of the target's clock. A queue instruction takes at least one cycle.
+results are int64 arrays (0-d for plain integers), durations in cycles of the target's clock. A queue instruction takes
+at least one cycle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,26 +16,29 @@ import numpy.typing as npt
 from mmac.isa.plan import GROUP_SIZE
 from mmac.runtime.targets import Cell, Target
 
-Ints = int | np.int64 | npt.NDArray[np.int64]
+Int64 = npt.NDArray[np.int64]
+Ints = int | np.int64 | Int64
 """An integer or an int64 array."""
 
 SYNC_CYCLES = 1
 """A queue passes a `sync` on in one cycle."""
 
 
-def ceil_div(a: Ints, b: Ints) -> Ints:
+def ceil_div(a: Any, b: Any) -> Any:
     """⌈a / b⌉."""
     return -(-a // b)
 
 
-def group_cycles(cell: Cell, alpha: Ints, beta: Ints) -> Ints:
+def group_cycles(cell: Cell, alpha: Ints, beta: Ints) -> Int64:
     """Cycles of one group dot product: the tile's γ′ = α′·β for term cells, a constant for the baselines."""
-    return alpha * beta if cell.group_cycles is None else cell.group_cycles + 0 * (alpha * beta)
+    gamma = np.asarray(alpha * beta)
+    return gamma if cell.group_cycles is None else np.full_like(gamma, cell.group_cycles)
 
 
-def group_words(cell: Cell, alpha: Ints) -> Ints:
+def group_words(cell: Cell, alpha: Ints) -> Int64:
     """Words to write into a cell for one weight group: its α′ terms, or the 16 weights of a baseline cell."""
-    return alpha if cell.group_cycles is None else GROUP_SIZE + 0 * alpha
+    terms = np.asarray(alpha)
+    return terms if cell.group_cycles is None else np.full_like(terms, GROUP_SIZE)
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ class ArrayWork:
     split_k: Ints = 1
 
     @property
-    def cell_groups(self) -> Ints:
+    def cell_groups(self) -> Int64:
         """Group dot products that carry real groups: what the cells have to do, however it is mapped."""
-        return self.m * self.n * self.g * self.conv_groups
+        return np.asarray(self.m * self.n * self.g * self.conv_groups)
 
 
-def weight_passes(target: Target, work: ArrayWork) -> Ints:
+def weight_passes(target: Target, work: ArrayWork) -> Int64:
     """Times that a block is filled with weights, one after the other.
 
     Channels split over convolution groups first, then within one. Small convolution groups are packed on the diagonal
@@ -75,10 +80,10 @@ def weight_passes(target: Target, work: ArrayWork) -> Ints:
     packed = np.maximum(1, np.minimum(rows // np.maximum(1, g), columns // np.maximum(1, n)))
     group_passes = ceil_div(ceil_div(work.conv_groups, np.maximum(1, split_groups)), packed)
     rounds = ceil_div(work.split_m * work.split_n * work.split_k, target.array.blocks)
-    return rounds * group_passes * ceil_div(g, rows) * ceil_div(n, columns)
+    return np.asarray(rounds * group_passes * ceil_div(g, rows) * ceil_div(n, columns))
 
 
-def mmac_cycles(target: Target, work: ArrayWork, gamma: Ints, words: Ints) -> Ints:
+def mmac_cycles(target: Target, work: ArrayWork, gamma: Ints, words: Ints) -> Int64:
     """Duration of one `mmac`.
 
     A pass streams the block's share of the pixels past stationary weights, γ′ cycles a beat, while the next weights are
@@ -97,16 +102,16 @@ def mmac_cycles(target: Target, work: ArrayWork, gamma: Ints, words: Ints) -> In
     tree = np.ceil(np.log2(work.split_k)).astype(np.int64)
     around = target.array.pipeline_cycles + load + (rows + columns - 2) * gamma + tree
     busy = around + weight_passes(target, work) * np.maximum(beats, load)
-    return np.where(np.asarray(work.cell_groups) > 0, busy, 1)
+    return np.where(work.cell_groups > 0, busy, 1)
 
 
-def transfer_bytes(target: Target, run_bytes: Ints, runs: Ints = 1) -> Ints:
+def transfer_bytes(target: Target, run_bytes: Ints, runs: Ints = 1) -> Int64:
     """Bytes that cross the DRAM bus for `runs` contiguous runs of `run_bytes` each: whole bursts."""
     burst = target.dram.burst_bytes
-    return runs * ceil_div(run_bytes, burst) * burst
+    return np.asarray(runs * ceil_div(run_bytes, burst) * burst)
 
 
-def dma_cycles(target: Target, bus_bytes: Ints, *, write: bool = False, latencies: int = 1) -> Ints:
+def dma_cycles(target: Target, bus_bytes: Ints, *, write: bool = False, latencies: int = 1) -> Int64:
     """Duration of a transfer of `bus_bytes` (`transfer_bytes`), after `latencies` dependent round trips."""
     dram = target.dram
     rate = dram.write_bytes_per_cycle if write else dram.read_bytes_per_cycle
@@ -114,11 +119,11 @@ def dma_cycles(target: Target, bus_bytes: Ints, *, write: bool = False, latencie
     return np.where(np.asarray(bus_bytes) > 0, np.maximum(busy, 1), 1)
 
 
-def requant_cycles(target: Target, values: Ints) -> Ints:
+def requant_cycles(target: Target, values: Ints) -> Int64:
     """Duration of the requantization of `values` accumulators."""
-    return target.lanes.pipeline_cycles + ceil_div(values, target.lanes.requant)
+    return np.asarray(target.lanes.pipeline_cycles + ceil_div(values, target.lanes.requant))
 
 
-def vector_cycles(target: Target, operations: Ints) -> Ints:
+def vector_cycles(target: Target, operations: Ints) -> Int64:
     """Duration of `operations` elementary operations (values × window) in the vector unit."""
-    return target.lanes.pipeline_cycles + np.maximum(1, ceil_div(operations, target.lanes.vector))
+    return np.asarray(target.lanes.pipeline_cycles + np.maximum(1, ceil_div(operations, target.lanes.vector)))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import streams, terms
-from mmac.isa.errors import MalformedError
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import Program, directory_dtype
 from mmac.isa.table import TermFormat
-from mmac.runtime.engines.fast.layers import Convolution
+from mmac.runtime.engines.fast.layers import Convolution, Tiles
 from mmac.runtime.memory import Bytes
 
 Weights = npt.NDArray[np.int16]
@@ -20,14 +17,35 @@ Weights = npt.NDArray[np.int16]
 
 def weights(program: Program, layer: Convolution, level: int) -> Weights:
     """Weights as the array sees them at a level: int16 [O, I per group, kernel h, kernel w]."""
-    tiles = layer.tiles
+    tiles, (kh, kw) = layer.tiles, layer.window.kernel
     outputs, inputs = layer.y.shape[3], layer.x.shape[3] // layer.groups
-    kh, kw = layer.window.kernel
-    result = np.empty((outputs, kh, kw, inputs), np.int16)
-    for (k, n), part in _tiles(program, layer, level).items():
-        o, i = n * tiles.channels, k * tiles.reduction
-        box = result[o : o + tiles.channels, :, :, i : i + tiles.reduction]
-        flat = part.swapaxes(0, 1).reshape(part.shape[1], -1)
-        depth = flat.shape[1] // (kh * kw)
-        box[...] = flat[: len(box), : kh * kw * depth].reshape(-1, kh, kw, depth)[..., : box.shape[3]]
-    return np.ascontiguousarray(result.transpose(0, 3, 1, 2))
+    depth = kh * kw * tiles.reduction
+    shape = (-(-depth // GROUP_SIZE), tiles.channels)
+    alphas = [budget.alpha for budget in program.plan.layers[tiles.layer].levels[: level + 1]]
+    values = _values(tiles.format, *_prefixes(program, tiles, level), shape, alphas)
+    # [K, N, group, channel, 16] -> [N, channel, K, depth]
+    count_k, count_n = tiles.entries.shape
+    rows = values.reshape(count_k, count_n, *shape, GROUP_SIZE).transpose(1, 3, 0, 2, 4)
+    rows = rows.reshape(count_n * tiles.channels, count_k, -1)[:outputs, :, :depth]
+    taps = rows.reshape(outputs, count_k, kh * kw, tiles.reduction).transpose(0, 1, 3, 2)
+    return np.ascontiguousarray(taps.reshape(outputs, -1, kh, kw)[:, :inputs])
+
+
+def _prefixes(program: Program, tiles: Tiles, level: int) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """What the level reads of all tiles, one after the other, and the bytes of each."""
+    image = program.image
+    entry = directory_dtype(len(program.plan.levels))
+    where = tiles.entries.reshape(-1, 1) + np.arange(entry.itemsize)
+    entries = image[where].view(entry)[:, 0]
+    offsets, sizes = entries["offset"].astype(np.int64), entries["level"]["bytes"][:, level].astype(np.int64)
+    parts = [image[offset : offset + size] for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+    return np.concatenate(parts), sizes
+
+
+def _values(
+    kind: TermFormat, data: Bytes, sizes: npt.NDArray[np.int64], shape: tuple[int, int], alphas: list[int]
+) -> Weights:
+    """int16 [tiles, groups, channels, 16]."""
+    if kind == TermFormat.RAW:
+        return terms.truncate_groups(data.view(np.int8).reshape(len(sizes), *shape, GROUP_SIZE), alphas[-1])
+    return streams.decode(kind, data, (len(sizes), *shape), alphas, sizes).values()

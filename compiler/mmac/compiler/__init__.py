@@ -1,0 +1,59 @@
+"""From an ONNX model to one program for all levels.
+
+    >>> from mmac.compiler import Options, compile_model
+
+`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmac.compiler.fates import Fate as Fate
+    from mmac.compiler.fates import check_model as check_model
+    from mmac.compiler.files import read_budgets as read_budgets
+    from mmac.compiler.files import read_calibration as read_calibration
+    from mmac.compiler.passes import MmacWarning as MmacWarning
+    from mmac.compiler.pipeline import PASS_NAMES as PASS_NAMES
+    from mmac.compiler.pipeline import Compiled as Compiled
+    from mmac.compiler.pipeline import Options as Options
+    from mmac.compiler.pipeline import compile_model as compile_model
+    from mmac.compiler.pipeline import run_passes as run_passes
+    from mmac.compiler.pipeline import summary as summary
+
+_HOME = {
+    "Compiled": "pipeline",
+    "Fate": "fates",
+    "MmacWarning": "passes",
+    "Options": "pipeline",
+    "PASS_NAMES": "pipeline",
+    "check_model": "fates",
+    "compile_model": "pipeline",
+    "read_budgets": "files",
+    "read_calibration": "files",
+    "run_passes": "pipeline",
+    "summary": "pipeline",
+}
+"""Module that defines each public name; imported on first use, because onnx and onnxruntime take a second to import."""
+
+__all__ = [
+    "PASS_NAMES",
+    "Compiled",
+    "Fate",
+    "MmacWarning",
+    "Options",
+    "check_model",
+    "compile_model",
+    "read_budgets",
+    "read_calibration",
+    "run_passes",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,113 @@
+"""What the passes give, as text, ONNX and JSON: for `mmac inspect` and the dumps of `mmac compile`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from mmac.compiler.graph.budget import ALPHA, BETA
+from mmac.compiler.graph.edit import SOURCE
+from mmac.compiler.graph.partition import REASON, UNIT
+from mmac.compiler.graph.text import to_text as graph_text
+from mmac.compiler.tile.ir import TileProgram
+from mmac.compiler.tile.text import to_text as tile_text
+from mmac.isa.asm import disassemble
+from mmac.isa.errors import UsageError
+from mmac.isa.files import write_file
+from mmac.isa.program import Program
+
+Stage = ir.Model | TileProgram | Program
+
+
+def to_text(stage: Stage) -> str:
+    """A stage for people: graph, tile IR or assembly text, without weights and other bulk data."""
+    match stage:
+        case ir.Model():
+            return graph_text(stage)
+        case TileProgram():
+            return tile_text(stage)
+        case Program():
+            return disassemble(stage, data=False)
+
+
+def to_onnx(stage: Stage) -> bytes:
+    """The file content of a graph stage.
+
+    Raises:
+        UsageError: a later stage, which is no ONNX model any more, or a model above protobuf's limit of 2 GB.
+    """
+    if not isinstance(stage, ir.Model):
+        raise UsageError("--format onnx", "the tile IR and the program are no ONNX models", "passes up to terms")
+    try:
+        return ir.serde.serialize_model(stage).SerializeToString(deterministic=True)
+    except ValueError as error:
+        raise UsageError("--format onnx", f"the model cannot be one file: {error}", "at most 2 GB") from None
+
+
+def to_json(stage: Stage) -> dict[str, Any]:
+    """A stage as JSON types: the nodes of a graph, or the operations of a tile program."""
+    match stage:
+        case ir.Model():
+            return {
+                "model": stage.graph.name,
+                "metadata": dict(sorted(stage.metadata_props.items())),
+                "inputs": [_value(value) for value in stage.graph.inputs],
+                "outputs": [_value(value) for value in stage.graph.outputs],
+                "nodes": [_node(node) for node in stage.graph],
+            }
+        case TileProgram():
+            names = [(op.name, getattr(op, "op", type(op).__name__).lower()) for op in stage.operations]
+            return {
+                "model": stage.name,
+                "levels": [str(level) for level in stage.plan.levels],
+                "operations": [{"name": name, "op": op} for name, op in names],
+                "buffers": [{"name": b.name, "size_bytes": b.size_bytes, "base": b.base} for b in stage.buffers],
+            }
+        case Program():
+            from mmac.compiler.pipeline import describe
+
+            return describe(stage)
+
+
+def _value(value: ir.Value) -> dict[str, Any]:
+    shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
+    return {"name": value.name, "dtype": value.dtype.name.lower() if value.dtype else None, "shape": shape}
+
+
+def _node(node: ir.Node) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "name": node.name,
+        "op": f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+        "inputs": [value.name if value is not None else "" for value in node.inputs],
+        "outputs": [_value(value) for value in node.outputs],
+    }
+    labels = {"unit": UNIT, "reason": REASON, "source": SOURCE, "alpha": ALPHA, "beta": BETA}
+    return about | {label: node.metadata_props[key] for label, key in labels.items() if key in node.metadata_props}
+
+
+class Dump:
+    """An observer of `compile_model` that writes every stage into a folder.
+
+    Graph stages become ONNX files (``03_budget.onnx``), tile stages text (``06_tile.txt``), the program assembly
+    (``10_emit.s``).
+
+    Raises:
+        UsageError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._count = 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(str(folder), f"cannot be made a folder ({error.strerror})") from None
+
+    def __call__(self, name: str, stage: Stage) -> None:
+        suffix = {ir.Model: "onnx", TileProgram: "txt", Program: "s"}[type(stage)]
+        content = to_onnx(stage) if suffix == "onnx" else to_text(stage)
+        write_file(self.folder / f"{self._count:02}_{name}.{suffix}", content)
+        self._count += 1

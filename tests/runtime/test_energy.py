@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmac.isa.errors import UsageError
+from mmac.isa.plan import PAPER_LEVELS
+from mmac.runtime.energy import PART_OF, Part, action_energies_pj, energy_mj
+from mmac.runtime.targets import load_target
+from mmac.runtime.timing.cost import Action
+
+TARGET = load_target("vc707")
+
+
+def mean_ratio(cell: str, constants: str) -> float:
+    """Energy of a group dot product on `cell` over that on an mMAC, mean over the paper's budgets."""
+    price = {c: action_energies_pj(TARGET, c, constants)[Action.CELL_CYCLE] for c in TARGET.cells}
+    cycles = TARGET.cell(cell).group_cycles or 0
+    return float(np.mean([cycles * price[cell] / (level.gamma * price["mmac"]) for level in PAPER_LEVELS]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "constants", "ratio"),
+    [
+        ("bmac", "paper", 3.1),  # ASPLOS'21 §7.1
+        ("pmac", "paper", 5.6),
+        ("bmac_serial", "paper", 3.1),
+        ("bmac", "first_principles", 2.72),  # synthesis and switching, shared bus register
+        ("pmac", "first_principles", 1.33),
+    ],
+)
+def test_ratios_between_cells(cell: str, constants: str, ratio: float) -> None:
+    assert mean_ratio(cell, constants) == pytest.approx(ratio, rel=0.01)
+
+
+def test_every_action_has_a_price_and_a_part() -> None:
+    assert set(PART_OF) == set(action_energies_pj(TARGET, "mmac")) == set(Action)
+    assert set(PART_OF.values()) | {Part.STATIC} == set(Part)
+
+
+def test_parts() -> None:
+    actions = {Action.CELL_CYCLE: np.array([1000, 2000]), Action.DRAM_READ: np.array([64, 0])}
+    actions[Action.DRAM_WRITE] = np.array([0, 128])
+    cycles = np.array([170_000, 340_000])
+    parts = energy_mj(actions, cycles, TARGET, "mmac")
+    assert parts[Part.ARRAY].tolist() == pytest.approx([6.64e-6, 13.28e-6])
+    assert parts[Part.DRAM].tolist() == pytest.approx([64 * 560e-9, 128 * 560e-9])
+    assert parts[Part.STATIC].tolist() == pytest.approx([0.25, 0.5])  # 0.25 W for 1 and 2 ms
+    assert parts[Part.VECTOR].tolist() == [0, 0]
+
+
+def test_unknown_constants() -> None:
+    with pytest.raises(UsageError):
+        energy_mj({}, np.array([1]), TARGET, "mmac", "optimistic")

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmac.isa import table
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
+from mmac.isa.structure import Op, Step, View, parse
+from mmac.runtime.targets import load_target
+from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine, clipped, work_of
+from mmac.runtime.timing.runs import clip_breaks, operations
+from tests.runtime.timing.builders import LEVELS, Network, Random, dense
+
+TARGET = load_target("vc707")
+
+
+def machine() -> Machine:
+    network = Network(LEVELS)
+    network.conv((8, 8), (16, 16), 1, (8, 8, 16))
+    return Machine(network.build(), TARGET, "mmac")
+
+
+MACHINE = machine()
+HERE = At(MACHINE, ())
+
+
+@given(st.integers(-9, 9), st.integers(1, 9), st.integers(-4, 4).filter(bool), st.integers(1, 9), st.integers(1, 30))
+def test_runs_are_cut_where_the_clipping_changes(origin: int, extent: int, step: int, size: int, count: int) -> None:
+    inside = [clipped(origin + step * i, extent, size) for i in range(count)]
+    changes = {0} | {i for i in range(1, count) if inside[i] != inside[i - 1]}
+    breaks = clip_breaks(Step(origin, extent, step, 0), size, count)
+    assert changes <= breaks <= set(range(count))
+    assert len(breaks) <= len(changes) + 9  # and hardly anywhere else
+
+
+@given(st.integers(0, 1 << 32), st.integers(0, 2))
+def test_extents_are_those_of_the_view(seed: int, level: int) -> None:
+    program = Random(random.Random(seed)).build()
+    for op, path in operations(parse(program.code)):
+        indices = tuple(min(1, loop.count - 1) for loop in path)
+        at = At(MACHINE, tuple(np.array([i]) for i in indices))
+        for view in op.views.values():
+            expected = [high - low for low, high in view.inside(indices, level)]
+            assert [int(extent[0]) for extent in at.extents(view)] == expected
+
+
+@given(st.tuples(*[st.integers(1, 5)] * 4), st.tuples(*[st.integers(-2, 3)] * 4), st.tuples(*[st.integers(1, 5)] * 4))
+def test_bus_bytes_are_bursts_of_contiguous_bytes(
+    shape: tuple[int, int, int, int], origin: tuple[int, ...], box: tuple[int, ...]
+) -> None:
+    strides = (shape[1] * shape[2] * shape[3], *dense(shape)[1:])
+    steps = [Step(start, extent) for start, extent in zip(origin, box, strict=True)]
+    view = View(0, 1, 0, shape, strides, (steps[0], steps[1], steps[2], steps[3]))
+    ranges = [range(max(0, o), min(o + e, s)) for o, e, s in zip(origin, box, shape, strict=True)]
+    addresses = sorted(sum(i * s for i, s in zip(at, strides, strict=True)) for at in itertools.product(*ranges))
+    runs: list[int] = []
+    for previous, address in zip([None, *addresses], addresses, strict=False):
+        if previous is not None and address == previous + 1:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+    assert int(HERE.bus_bytes(view)[0]) == sum(-(-run // 64) * 64 for run in runs)
+
+
+def test_a_walk_along_the_level() -> None:
+    step = Step(1, 2, 3, LEVEL_LOOP)
+    assert HERE.start(step).tolist() == [1, 4, 7]
+    view = View(0, 8, 0, (1, 1, 1, 8), (0, 0, 0, 8), (Step(0, 1),) * 3 + (step,))
+    assert HERE.extents(view)[3].tolist() == [2, 2, 1]
+
+
+def mmac_op(ic: int, oc: int, x_channels: int, y_channels: int, y_size: int) -> Op:
+    def view(height: int, channels: int, size: int) -> View:
+        return View(
+            0, 1, 0, (1, 9, 9, size), (0, 1, 1, 1), (Step(0, 1), Step(0, height), Step(0, 9), Step(0, channels))
+        )
+
+    conv = table.Conv(kernel_h=3, kernel_w=3, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1, ic=ic, oc=oc)
+    instr = table.Mmac(x=0, y=1, act=0, wgt=1, acc=2, layer=0, split_m=4)
+    return Op(0, instr, {"x": view(9, x_channels, x_channels), "y": view(7, y_channels, y_size)}, {}, conv)
+
+
+@pytest.mark.parametrize(
+    ("op", "expected"),
+    [
+        (mmac_op(20, 64, 20, 32, 64), (32, 12, 1)),  # half of a dense layer: 180 values are 12 groups
+        (mmac_op(20, 64, 20, 32, 24), (24, 12, 1)),  # the view ends inside the tile
+        (mmac_op(1, 1, 32, 32, 32), (1, 1, 32)),  # depthwise
+        (mmac_op(1, 1, 32, 32, 10), (1, 1, 10)),
+        (mmac_op(16, 8, 64, 32, 32), (8, 9, 4)),  # four convolution groups of eight channels
+        (mmac_op(16, 8, 64, 32, 20), (8, 9, 3)),
+    ],
+)
+def test_work_of_an_mmac(op: Op, expected: tuple[int, int, int]) -> None:
+    work = work_of(op, HERE)
+    assert (int(np.max(work.n)), work.g, int(np.max(work.conv_groups))) == expected
+    assert int(np.max(work.m)) == 7 * 9
+
+
+def test_actions_of_an_mmac() -> None:
+    entries = np.zeros(1, MACHINE.directory)
+    entries["level"]["bytes"], entries["level"]["alpha"] = [1000, 2000, 3000], [3, 5, 9]
+    program = dataclasses.replace(MACHINE.program, image=entries.view(np.uint8))
+    one = (Step(0, 1),) * 4
+    at = At(Machine(program, TARGET, "mmac"), (), (View(0, 32, 0, (1, 1, 1, 1), (0, 0, 0, 0), one), ()))
+    op = mmac_op(20, 64, 20, 32, 64)
+    counts = ACTIONS[table.Mmac](op, at)
+    groups = 63 * 32 * 12
+    assert counts[Action.CELL_CYCLE].tolist() == [groups * 3 * 1, groups * 5 * 2, groups * 9 * 3]
+    words = np.array([3, 5, 9]) * 32 * 12
+    assert counts[Action.TERM_STORE].tolist() == (4 * words).tolist()
+    # weights once; 63 pixels × 12 groups × 16 values for each of 4 columns of blocks; 4-byte sums in and out, twice
+    assert counts[Action.SCRATCHPAD].tolist() == (words + 63 * 192 * 4 + 63 * 32 * 2 * 8).tolist()
+    tile = at.tile()
+    assert (tile.size.tolist(), tile.alpha.tolist()) == ([1000, 2000, 3000], [3, 5, 9])
+
+
+def test_load_terms_reads_the_directory_and_a_longer_prefix_at_a_higher_level() -> None:
+    program = MACHINE.program
+    op = next(op for op, _ in operations(parse(program.code)) if isinstance(op.instr, table.LoadTerms))
+    at = At(MACHINE, (), (op.views["t"], ()))
+    size = program.image.view(MACHINE.directory)["level"]["bytes"][0].astype(int)
+    bus = -(-size // 64) * 64 + 64
+    assert ACTIONS[table.LoadTerms](op, at)[Action.DRAM_READ].tolist() == bus.tolist()
+    assert CYCLES[table.LoadTerms](op, at).tolist() == (2 * 34 + bus // 32).tolist()
+    assert (np.diff(size) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("instr", "cycles", "vector", "scratchpad"),
+    [
+        (table.Vadd(a=0, b=0, y=0, pa=0, pb=0, out=0), 8, 2, 3),
+        (table.Vmul(a=0, b=0, y=0, pa=0, pb=0, out=0), 8, 2, 3),
+        (table.Vtable(y=0, pa=0, table=0, out=0), 8, 1, 2),
+        (table.Vmax(x=0, y=0, pa=0, out=0), 8 * 6, 6, 7),
+        (table.Vavg(x=0, y=0, pa=0, out=0), 8 * 6, 7, 7),
+    ],
+)
+def test_vector_unit(instr: table.Queued, cycles: int, vector: int, scratchpad: int) -> None:
+    y = View(0, 1, 0, (1, 8, 8, 16), (0, 1, 1, 1), (Step(0, 1), Step(0, 8), Step(0, 8), Step(0, 16)))
+    conv = table.Conv(kernel_h=2, kernel_w=3, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1)
+    op = Op(0, instr, {"y": y}, {}, conv)
+    assert int(CYCLES[type(instr)](op, HERE)) == 12 + cycles
+    assert ACTIONS[type(instr)](op, HERE) == {Action.VECTOR: 1024 * vector, Action.SCRATCHPAD: 1024 * scratchpad}
+
+
+def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
+    def op(elem: int, shape: tuple[int, int, int, int]) -> Op:
+        walk = (Step(0, shape[0]), Step(0, shape[1]), Step(0, shape[2]), Step(0, shape[3]))
+        view = View(0, elem, 0, shape, dense(shape, elem), walk)
+        return Op(0, table.StoreAcc(t=0, acc=0, prm=0), {"t": view}, {}, None)
+
+    wide, packed = op(4, (1, 1, 1, 4096)), op(1, (1, 1, 1, 4096))
+    assert int(CYCLES[table.StoreAcc](wide, HERE)[0]) == 34 + 1024
+    slow = dataclasses.replace(TARGET, lanes=dataclasses.replace(TARGET.lanes, requant=8))
+    at = dataclasses.replace(HERE, machine=dataclasses.replace(MACHINE, target=slow))
+    assert int(CYCLES[table.StoreAcc](packed, at)[0]) == 12 + 512
+    counts = ACTIONS[table.StoreAcc](packed, HERE)
+    assert [int(np.max(counts[a])) for a in (Action.REQUANT, Action.SCRATCHPAD, Action.DRAM_WRITE)] == [
+        4096,
+        4096 * 4 + 4096 * 8,
+        4096,
+    ]
+
+
+def test_no_loop_is_no_index() -> None:
+    assert HERE.start(Step(5, 1, 0, NONE_LOOP)).tolist() == [5]
