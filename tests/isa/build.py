@@ -237,6 +237,7 @@ class Builder:
         """A convolution, padded so that y is x over `stride`; `tile` is the box of y.
 
         `reduction` cuts the input channels (1 × 1 kernels), `weights` [O, kernel, kernel, ic] are random by default.
+        Grouped layers keep their weights outside.
         """
         ic, oc = x.shape[3] // groups, y.shape[3] // groups
         tk = ic if reduction is None else reduction
@@ -252,7 +253,7 @@ class Builder:
         constants = self._constants(y.shape[3], per_level, bias)
         entry = directory_dtype(len(self.levels)).itemsize
         y_walks = [loops.walk(name, t) for name, t in zip("bhwn", tile, strict=True)]
-        inner_x = weights_outer or loops.counts["k"] > 1 or groups > 1
+        inner_x = weights_outer or loops.counts["k"] > 1
         inner_w = not weights_outer or loops.counts["k"] > 1
         outside = list(order)
         text = "".join([
@@ -486,7 +487,7 @@ def network() -> Source:
     stem = builder.tensor("stem", (1, 8, 8, 8))
     builder.array(x, stem, kernel=3, tile=(1, 4, 8, 8), kind=TermFormat.RAW, per_level=True)
     branch = builder.tensor("branch", (1, 8, 8, 8))
-    builder.array(stem, branch, kernel=3, groups=8, tile=(1, 2, 8, 4), weights_outer=False)
+    builder.array(stem, branch, kernel=3, groups=8, tile=(1, 2, 8, 4))
     total = builder.tensor("total", (1, 8, 8, 8))
     builder.add(stem, branch, total, (1, 3, 8, 8))
     pooled = builder.tensor("pooled", (1, 4, 4, 8), branch.base)

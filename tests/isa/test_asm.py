@@ -85,7 +85,7 @@ def test_text_of_instructions(instr: Instr, text: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_every_binary32_is_exact(bits: Bits) -> None:
+def test_every_binary32_is_exact(bits: int) -> None:
     instr = table.Quant(a_scale=bits)
     assert asm.assemble_code(asm.format_instr(instr)) == (instr,)
 

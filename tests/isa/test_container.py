@@ -127,7 +127,7 @@ def test_a_forged_checksum_alone_is_not_enough_to_fail() -> None:
 
 def test_random_changes_to_the_metadata_give_typed_errors_or_programs() -> None:
     generator = np.random.default_rng(1)
-    values = [None, -1, 2**70, 0.5, "", [], {}, "full", [[]], True]
+    values: list[Any] = [None, -1, 2**70, 0.5, "", [], {}, "full", [[]], True]
     refused = 0
     for _ in range(300):
 

@@ -46,7 +46,7 @@ def test_a_failure_leaves_everything_as_it_was(
     path = tmp_path / "a"
     path.write_text("old")
 
-    def fail(*_) -> None:
+    def fail(*_: object) -> None:
         raise failure
 
     monkeypatch.setattr(os, call, fail)

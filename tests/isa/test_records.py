@@ -41,7 +41,9 @@ def test_round_trip() -> None:
 
 
 def test_numpy_numbers_become_plain_ones() -> None:
-    inner = records.to_json(Inner(np.int64(3), np.float32(0.5)))
+    three: Any = np.int64(3)
+    half: Any = np.float32(0.5)
+    inner = records.to_json(Inner(three, half))
     assert records.dumps(inner) == '{"number":3,"ratio":0.5}'
 
 

@@ -21,11 +21,11 @@ def declare(mnemonic: str = "test.a", opcode: int = 0xF0, **fields: Bits) -> Any
 
 
 def test_a_declaration_becomes_an_instruction() -> None:
-    cls = declare(a=Bits(15, 8), b=Bits(31, 16, signed=True))
-    assert spec.BY_OPCODE[0xF0] is spec.BY_MNEMONIC["test.a"] is cls
+    cls: Any = declare(a=Bits(15, 8), b=Bits(31, 16, signed=True))
     assert (cls.mnemonic, cls.opcode, cls.queue) == ("test.a", 0xF0, Queue.LOAD)
     assert list(cls.layout) == ["a", "b"]
     assert cls(a=255, b=-32768) == cls(a=255, b=-32768)
+    assert spec.BY_OPCODE[0xF0] is spec.BY_MNEMONIC["test.a"] is cls
 
 
 @pytest.mark.parametrize(

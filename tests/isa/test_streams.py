@@ -95,7 +95,7 @@ def test_a_raw_stream_cannot_hold_128() -> None:
     ("tiles", "alphas"), [(np.zeros((1, 16), np.int8), [1]), (np.zeros((1, 1, 1, 16), np.int8), [2, 1])]
 )
 def test_encode_refuses_what_is_no_tile_or_plan(tiles: IntArray, alphas: list[int]) -> None:
-    with pytest.raises(ValueError, match="tiles|budgets"):
+    with pytest.raises(ValueError, match=r"tiles|budgets"):
         streams.encode(TermFormat.PLAIN, tiles, alphas)
 
 

@@ -124,5 +124,5 @@ def test_shapes_and_empty_arrays() -> None:
     ],
 )
 def test_what_is_out_of_range_is_refused(call: Any) -> None:
-    with pytest.raises(ValueError, match="budget|exceed|integers|group_size|axis"):
+    with pytest.raises(ValueError, match=r"budget|exceed|integers|group_size|axis"):
         call()

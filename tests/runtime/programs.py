@@ -234,11 +234,13 @@ class Builder:
         q: Quantization = PLAIN,
         budgets: Sequence[Level] | None = None,
         tile: tuple[int, int, int, int] | None = None,
+        shift: tuple[int, int, int, int] = (0, 0, 0, 0),
         reduction: int | None = None,
         kind: table.TermFormat = table.TermFormat.PLAIN,
     ) -> None:
         """A layer whose `tile` is the box of y and whose K tiles have `reduction` channels.
 
+        The first box sticks out of y by `shift` elements (of channels: whole convolution groups).
         weights [O, kernel_h, kernel_w, ic]; bias and scale [1 or L, O].
         """
         start = len(self.code)
@@ -247,27 +249,29 @@ class Builder:
         tb, th, tw, tn = y.shape if tile is None else tile
         ic, oc = weights.shape[3], weights.shape[0] // groups
         tk = ic if reduction is None else reduction
-        counts = [-(-size // t) for size, t in zip(y.shape, (tb, th, tw, tn), strict=True)]
+        sb, sh, sw, sn = shift
+        counts = [-(-(size + s) // t) for size, s, t in zip(y.shape, shift, (tb, th, tw, tn), strict=True)]
         loops = Loops(dict(zip("bhwn", counts, strict=True)))
         inner = Loops({**loops.counts, "k": -(-ic // tk)})
-        directory = self.weight_tiles(weights, tn, tk, [level.alpha for level in budgets], kind)
+        outs = np.concatenate([np.zeros((sn, *weights.shape[1:]), weights.dtype), weights])
+        directory = self.weight_tiles(outs, tn, tk, [level.alpha for level in budgets], kind)
         params = self.params(bias, scale)
         rows, columns = (self.reach(window, i, t) for i, t in enumerate((th, tw)))
         channels = max(1, tn // oc) * tk
-        move = loops.walk(0, channels, channels, "n") if groups > 1 else inner.walk(0, channels, tk, "k")
+        move = loops.walk(-sn // oc * tk, channels, channels, "n") if groups > 1 else inner.walk(0, channels, tk, "k")
         top, left = window.pads[:2]
         x_walks = [
-            loops.walk(0, tb, tb, "b"),
-            loops.walk(-top, rows, th * window.stride[0], "h"),
-            loops.walk(-left, columns, tw * window.stride[1], "w"),
+            loops.walk(-sb, tb, tb, "b"),
+            loops.walk(-top - sh * window.stride[0], rows, th * window.stride[0], "h"),
+            loops.walk(-left - sw * window.stride[1], columns, tw * window.stride[1], "w"),
             move,
         ]
-        y_walks = [loops.walk(0, t, t, name) for t, name in zip((tb, th, tw, tn), "bhwn", strict=True)]
+        y_walks = [loops.walk(-s, t, t, name) for s, t, name in zip(shift, (tb, th, tw, tn), "bhwn", strict=True)]
         self.view(0, x, x_walks, q.a_zero)
         one = (0, 1, 0, NONE_LOOP)
         self.view(1, directory, [one, one, inner.walk(0, 1, 1, "k"), loops.walk(0, 1, 1, "n")])
         level_walk = (0, 1, 1, LEVEL_LOOP) if len(bias) > 1 else one
-        self.view(2, params, [level_walk, one, one, loops.walk(0, tn, tn, "n")])
+        self.view(2, params, [level_walk, one, one, loops.walk(-sn, tn, tn, "n")])
         self.view(3, y, y_walks)
         self.pointer(0, table.Pad.ACT, tb * rows * columns * channels, inner)
         depth = window.kernel[0] * window.kernel[1] * tk

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from mmac.isa import structure, table
 from mmac.isa.plan import FULL, PAPER_LEVELS, Level
 from mmac.isa.program import Program
-from mmac.isa.spec import BY_OPCODE, Queue
+from mmac.isa.spec import BY_OPCODE, NONE_LOOP, Queue
 from mmac.isa.table import Pad, TermFormat
 from mmac.runtime import engines
-from mmac.runtime.engines.reference import EXECUTES
+from mmac.runtime.engines.reference import EXECUTES, ReferenceEngine
 from mmac.runtime.engines.reference.array import data_terms
 from mmac.runtime.engines.reference.machine import POISON, Machine
 from mmac.runtime.memory import Memory
 from tests.runtime import definition
 from tests.runtime.definition import Array, Quantization, Window
-from tests.runtime.programs import Builder, Tensor
+from tests.runtime.programs import Builder, Loop, Tensor
 
 LEVELS = (Level(1, 1), Level(8, 2), Level(14, 3), FULL)
 EDGES = [-128, -127, -119, -96, 0, 1, 3, 112, 119, 126, 127]
@@ -71,6 +71,7 @@ class Layer:
     window: Window
     groups: int
     tile: tuple[int, int, int, int]
+    shift: tuple[int, int, int, int]
     reduction: int
     q: Quantization
     kind: TermFormat
@@ -83,31 +84,35 @@ class Layer:
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> Window:
-    kernel, stride, dilation = (draw(st.tuples(st.integers(1, k), st.integers(1, k))) for k in (3, 3, 2))
+def windows(draw: st.DrawFn, limit: int = 3) -> Window:
+    kernel, stride, dilation = (draw(st.tuples(st.integers(1, k), st.integers(1, k))) for k in (limit, 3, 2))
     pads = draw(st.tuples(*[st.integers(0, kernel[i % 2] - 1) for i in range(4)]))
     return Window(kernel, stride, dilation, pads)
 
 
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
-    window = draw(windows())
-    low = [(window.kernel[i] - 1) * window.dilation[i] + 1 for i in (0, 1)]
-    h, w = (draw(st.integers(size, size + 4)) for size in low)
-    groups = draw(st.sampled_from([1, 1, 2, 5]))
-    ic, oc = draw(st.integers(1, 20)), draw(st.integers(1, 7))
-    shape = (draw(st.integers(1, 2)), *window.outputs(h, w), groups * oc)
-    tile = [draw(st.integers(1, size)) for size in shape]
-    if groups > 1:
-        tile[3] = oc * draw(st.integers(1, groups))
-    reduction = ic
-    if groups == 1 and window.kernel == (1, 1):
-        reduction = draw(st.sampled_from([ic, 16]))
-    kind = draw(st.sampled_from(list(TermFormat)))
-    q, per_level, seed = draw(quantizations()), draw(st.booleans()), draw(st.integers(0, 2**32 - 1))
-    n, th, tw, tn = tile
+    form = draw(st.sampled_from(["dense", "pointwise", "grouped"]))
+    window = draw(windows(1 if form == "pointwise" else 3))
+    h, w = ((window.kernel[i] - 1) * window.dilation[i] + 1 + draw(st.integers(0, 4)) for i in (0, 1))
+    groups = draw(st.integers(2, 5)) if form == "grouped" else 1
+    ic, oc = draw(st.integers(1, 40 if form == "pointwise" else 20)), draw(st.integers(1, 7))
+    n, oh, ow = (draw(st.integers(1, 2)), *window.outputs(h, w))
+    tn = oc * draw(st.integers(1, groups)) if groups > 1 else draw(st.integers(1, oc))
+    tile = *(draw(st.integers(1, size)) for size in (n, oh, ow)), tn
+    shift = [draw(st.sampled_from([0, 0, size - 1])) for size in tile]
     return Layer(
-        (shape[0], h, w, groups * ic), groups * oc, window, groups, (n, th, tw, tn), reduction, q, kind, per_level, seed
+        x=(n, h, w, groups * ic),
+        channels=groups * oc,
+        window=window,
+        groups=groups,
+        tile=(tile[0], tile[1], tile[2], tn),
+        shift=(shift[0], shift[1], shift[2], shift[3] // oc * oc if groups > 1 else shift[3]),
+        reduction=draw(st.sampled_from([ic, 16])) if form == "pointwise" else ic,
+        q=draw(quantizations()),
+        kind=draw(st.sampled_from(list(TermFormat))),
+        per_level=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**32 - 1)),
     )
 
 
@@ -129,7 +134,7 @@ def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
     result = builder.tensor("y", layer.y, q.y_dtype)
     builder.array_layer(
         source, result, weights, bias, scale, window=window, groups=layer.groups, q=q,
-        tile=layer.tile, reduction=layer.reduction, kind=layer.kind,
+        tile=layer.tile, shift=layer.shift, reduction=layer.reduction, kind=layer.kind,
     )  # fmt: skip
     program = builder.build()
     for number, level in enumerate(levels):
@@ -267,6 +272,34 @@ def test_operands_come_from_scratchpad_bytes() -> None:
         np.testing.assert_array_equal(execute(program, 0, {"x": x}, ["y"])["y"], expected)
 
 
+def test_slots_alternate_with_the_loop() -> None:
+    """Two halves loaded into two slots, stored from the slots of the other phase: they swap."""
+    builder = Builder(LEVELS)
+    x, y = builder.tensor("x", (1, 2, 1, 8)), builder.tensor("y", (1, 2, 1, 8))
+    walks = [(0, 1, 0, NONE_LOOP), (0, 1, 1, 0), (0, 1, 0, NONE_LOOP), (0, 8, 0, NONE_LOOP)]
+    builder.view(0, x, walks)
+    builder.view(1, y, walks)
+    builder.code += [table.Pointer(p=p, pad=Pad.OUT, addr=32, toggle=8, mask=1, phase=p) for p in (0, 1)]
+    builder.emit("swap", 0, [Loop(2, [table.Load(t=0, p=0)]), Loop(2, [table.Store(t=1, p=1)])], "y")
+    data = np.arange(16, dtype=np.uint8).reshape(1, 2, 1, 8)
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": data}, ["y"])["y"], data[:, ::-1])
+
+
+def test_a_level_reads_only_its_prefix() -> None:
+    builder = Builder(LEVELS)
+    x, y = builder.tensor("x", (1, 1, 1, 16)), builder.tensor("y", (1, 1, 1, 1))
+    ones = np.ones((1, 1))
+    builder.array_layer(x, y, np.full((1, 1, 1, 16), 85), ones, ones)
+    program = builder.build()
+    segments = engines.split(program, structure.parse(program.code))
+    for number, level in enumerate(LEVELS):
+        engine = ReferenceEngine(program, segments)
+        engine.run(0, Memory(program), number, set())
+        pad = engine.machine.pads[Pad.WGT]
+        touched = np.flatnonzero(pad != POISON)
+        assert touched.max() - touched.min() + 1 == 1 + min(level.alpha, 64)  # 85 has 4 terms
+
+
 def test_scratchpads_start_out_poisoned() -> None:
     machine = Machine(Builder(LEVELS).build())
-    assert all((bytes == POISON).all() for bytes in machine.pads.values())
+    assert all((pad == POISON).all() for pad in machine.pads.values())

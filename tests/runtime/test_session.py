@@ -46,8 +46,8 @@ class Case:
         x = builder.tensor("x_q", SHAPE, scale=X_SCALE, zero_point=100)
         hidden = builder.tensor("hidden", out)
         looked = builder.tensor("looked", out) if host else hidden
-        # the output takes the bytes of `hidden`, so that asking for `hidden` needs the engine's help
-        y = builder.tensor("y_q", out, base=hidden.base if host is None else None, scale=Y_SCALE, zero_point=20)
+        # the output takes bytes of an earlier tensor, which must still be there for those who ask
+        y = builder.tensor("y_q", out, base=looked.base, scale=Y_SCALE, zero_point=20)
         builder.array_layer(
             x, hidden, self.weights, self.bias, self.scale, window=WINDOW, q=Q, tile=(1, 2, 5, 2)
         )  # fmt: skip
@@ -152,6 +152,19 @@ def test_intermediate_tensors_by_name(case: Case, session: Session) -> None:
     np.testing.assert_array_equal(middle, case.table[hidden])
     np.testing.assert_array_equal(x, quantized(case.x, X_SCALE, 100, "uint8"))
     np.testing.assert_array_equal(scores, plain)
+
+
+def test_an_input_whose_bytes_are_reused() -> None:
+    builder = Builder(LEVELS)
+    x, y = builder.tensor("x", SHAPE), builder.tensor("y", SHAPE)
+    builder.move(x, y, SHAPE)
+    builder.lookup(y, builder.tensor("z", SHAPE, base=x.base), np.arange(256)[::-1].astype(np.uint8), SHAPE)
+    builder.input("in", "uint8", "x")
+    builder.output("out", "uint8", "z")
+    data = np.arange(60, dtype=np.uint8).reshape(1, 3, 4, 5)
+    x_then, out = Session(builder.build(), engine="reference").run(["x", "out"], {"in": data})
+    np.testing.assert_array_equal(x_then, data)
+    np.testing.assert_array_equal(out, 255 - data)
 
 
 def test_results_are_not_touched_by_later_runs(case: Case, session: Session) -> None:

@@ -65,7 +65,7 @@ def test_every_number_has_its_source() -> None:
             'mmac]\ncycles_per_group = "gamma"',
             'mmac]\ncycles_per_group = "delta"',
             MalformedError,
-            "cycles_per_group: 'delta'",
+            "group: 'delta'",
         ),
         ("cycles_per_group = 128 ", "cycles_per_group = 0 ", MalformedError, r"cycles_per_group: 0; 1…100000"),
         ("[constants.paper]", "[constants.mine]", MalformedError, "unknown key 'mine'; keys first_principles, paper"),

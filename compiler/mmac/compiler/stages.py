@@ -47,8 +47,13 @@ def to_onnx(stage: Stage) -> bytes:
         raise UsageError("--format onnx", f"the model cannot be one file: {error}", "at most 2 GB") from None
 
 
-def to_json(stage: Stage) -> dict[str, Any]:
-    """A stage as JSON types: the nodes of a graph, or the operations of a tile program."""
+def to_json(stage: Stage, target: str | None = None) -> dict[str, Any]:
+    """A stage as JSON types: the nodes of a graph, the operations of a tile program, or counts of a program.
+
+    Args:
+        stage: what a pass gave.
+        target: needed for a program whose target is not a packaged one.
+    """
     match stage:
         case ir.Model():
             return {
@@ -69,7 +74,7 @@ def to_json(stage: Stage) -> dict[str, Any]:
         case Program():
             from mmac.compiler.pipeline import describe
 
-            return describe(stage)
+            return describe(stage, target)
 
 
 def _value(value: ir.Value) -> dict[str, Any]:

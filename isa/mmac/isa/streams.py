@@ -104,31 +104,30 @@ class TermTable:
 
     def is_canonical(self) -> bool:
         """True if these are the ranked signed digits of weights."""
-        positive, negative = self._digits
-        digits = positive | negative
-        return (
-            bool((np.diff(self._positions()) > 0).all())
-            and not (digits & digits >> 1).any()
-            and bool((np.abs(terms.from_digits(positive, negative)) <= terms.MAX_WEIGHT).all())
-        )
+        place = self._place()
+        falls = (place[:, 1:] <= place[:, :-1]) & self.valid()[:, 1:]
+        digits = np.bitwise_or(*self._digits)
+        too_large = np.abs(terms.from_digits(*self._digits)) > terms.MAX_WEIGHT
+        return not (falls.any() or (digits & digits >> 1).any() or too_large.any())
 
-    def _positions(self) -> npt.NDArray[np.intp]:
-        """Place of each term in the order of ranks: group, then 7 - exponent, then index."""
-        place = (~self.codes & 0xE0) >> 1 | self.index
-        return (place + _DIGITS * np.arange(len(place), dtype=np.intp)[:, None]).ravel()[self._flat()]
-
-    def _flat(self) -> npt.NDArray[np.intp]:
-        return np.flatnonzero(self.valid())
+    def _place(self) -> Bytes:
+        """[groups, A] place of each term in the order of ranks: 7 - exponent, then index."""
+        return (~self.codes & np.uint8(0xE0)) >> np.uint8(1) | self.index
 
     @cached_property
     def _digits(self) -> tuple[Bytes, Bytes]:
         """Positive and negative terms of each value, [groups, 16], as `terms.signed_digits`."""
-        found = np.zeros((len(self.codes), _PLANES, GROUP_SIZE), np.uint8)
-        found.reshape(-1)[self._positions()] = self.sign.ravel()[self._flat()] + 1
-        positive, negative = np.zeros((2, len(found), GROUP_SIZE), np.uint8)
-        for e, plane in enumerate(_swap(found)[::-1]):
-            positive |= (plane & 1) * np.uint8(1 << e)
-            negative |= (plane >> 1) * np.uint8(1 << e)
+        place, valid, sign = self._place(), self.valid(), self.sign
+        positive, negative = np.zeros((2, len(place), GROUP_SIZE), np.uint8)
+        for start in range(0, len(place), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            found = np.zeros((len(place[part]), _PLANES, GROUP_SIZE), np.uint8)
+            terms_at = np.flatnonzero(valid[part])
+            digit = place[part] + _DIGITS * np.arange(len(found), dtype=np.intp)[:, None]
+            found.reshape(-1)[digit.ravel()[terms_at]] = sign[part].ravel()[terms_at] + 1
+            for e, plane in enumerate(_swap(found)[::-1]):
+                positive[part] |= (plane & 1) * np.uint8(1 << e)
+                negative[part] |= (plane >> 1) * np.uint8(1 << e)
         return positive, negative
 
 

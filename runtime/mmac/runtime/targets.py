@@ -178,7 +178,7 @@ class Target:
 
 def target_names() -> list[str]:
     """Names of the targets that come with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in _PACKAGED.iterdir())
+    return sorted(f.name.removesuffix(".toml") for f in _PACKAGED.iterdir() if f.name.endswith(".toml"))
 
 
 def load_target(name_or_path: str | Path) -> Target:

@@ -21,6 +21,8 @@ from mmac.runtime.timing.binding import bind_weights
 from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine
 from mmac.runtime.timing.events import events
 from mmac.runtime.timing.runs import operations
+from tests.runtime.definition import Quantization, Window
+from tests.runtime.programs import Builder
 from tests.runtime.timing.builders import LEVELS, PADS, Network, Random
 
 TARGET = load_target("vc707")
@@ -52,7 +54,7 @@ def check(program: Program, mac: str = "mmac") -> None:
     analysis = analyse(program, TARGET, mac)
     expected = [unrolled_cycles(program, level, mac) for level in range(len(program.plan.levels))]
     assert analysis.cycles.tolist() == expected
-    assert sum(share.cycles for share in analysis.shares).tolist() == expected
+    assert np.sum([share.cycles for share in analysis.shares], axis=0).tolist() == expected
     actions = unrolled_actions(program, mac)
     assert {k: v.tolist() for k, v in analysis.actions.items()} == {k: v.tolist() for k, v in actions.items()}
 
@@ -80,6 +82,27 @@ def test_pipelined_layers_equal_event_simulation(tile: tuple[int, int, int], wei
     check(network.build(), mac)
 
 
+@pytest.mark.parametrize("kind", list(table.TermFormat))
+def test_hand_built_layers_equal_event_simulation(kind: table.TermFormat) -> None:
+    """Serial tokens, K tiles, convolution groups, parameters per level, ragged tiles, pooling, a table, moves."""
+    rng = np.random.default_rng(3)
+    build = Builder(LEVELS)
+    x, y, z = (build.tensor(name, (2, 9, 9, 40)) for name in "xyz")
+    dense, grouped = rng.integers(-127, 128, (40, 1, 1, 40)), rng.integers(-127, 128, (40, 3, 3, 4))
+    bias, scale = np.zeros((3, 40), np.int32), np.ones((3, 40), np.float32)
+    build.array_layer(x, y, dense, bias, scale, tile=(1, 4, 9, 24), reduction=16, kind=kind)
+    window = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    build.array_layer(y, z, grouped, bias[:1], scale[:1], window=window, groups=10, tile=(2, 9, 4, 16), kind=kind)
+    build.pool("vmax", z, y, window, Quantization(), (1, 5, 9, 40), 0)
+    build.elementwise("vadd", (y, z), x, Quantization(), (1, 2, 9, 40))
+    build.lookup(x, y, np.zeros(256, np.uint8), (2, 4, 4, 40))
+    build.move(y, z, (1, 9, 9, 7), (0, -1, 0, 0))
+    program = build.build()
+    check(program)
+    ops = [share.entry.op if share.entry else None for share in analyse(program, TARGET).shares]
+    assert ops == ["array", "array", "vmax", "vadd", "vtable", "move", None]
+
+
 def test_baseline_cells_do_not_depend_on_the_level() -> None:
     network = Network(LEVELS)
     network.conv((14, 14), (32, 64), 3, (14, 14, 64))
@@ -99,7 +122,7 @@ def test_shares_follow_the_debug_entries() -> None:
     for index, share in enumerate(shares[:-1]):
         stop = share.entry.stop if share.entry else 0
         part = dataclasses.replace(program, code=(*program.code[:stop], table.Halt()))
-        done = sum(s.cycles for s in shares[: index + 1])
+        done = np.sum([s.cycles for s in shares[: index + 1]], axis=0)
         assert done.tolist() == [unrolled_cycles(part, level) for level in range(3)]
 
 

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmac.isa import table
@@ -39,6 +39,7 @@ def test_runs_are_cut_where_the_clipping_changes(origin: int, extent: int, step:
     assert len(breaks) <= len(changes) + 9  # and hardly anywhere else
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 1 << 32), st.integers(0, 2))
 def test_extents_are_those_of_the_view(seed: int, level: int) -> None:
     program = Random(random.Random(seed)).build()

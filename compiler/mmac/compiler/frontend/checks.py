@@ -15,22 +15,29 @@ from mmac.isa.errors import MalformedError, ResourceError, UnsupportedError
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
+def unknown_operators(model: ir.Model) -> list[ir.Node]:
+    """Nodes whose operator onnxruntime does not have: they could not even run on the host."""
+    known = _onnxruntime_operators()
+    return [
+        node
+        for node in model.graph.all_nodes()
+        if ("" if node.domain == "ai.onnx" else node.domain, node.op_type) not in known
+    ]
+
+
 def check_operators(model: ir.Model, where: str) -> None:
-    """Refuse operators that onnxruntime does not have: they could not even run on the host.
+    """Refuse operators that nothing here can run.
 
     Raises:
         UnsupportedError: names the first such node.
     """
-    known = _onnxruntime_operators()
-    for node in model.graph.all_nodes():
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if (domain, node.op_type) not in known:
-            raise UnsupportedError(
-                f"{where}: node {node.name!r}",
-                f"operator {domain or 'ai.onnx'}::{node.op_type}",
-                "operators that onnxruntime knows",
-                "export it as ONNX operators or as a model-local function",
-            )
+    for node in unknown_operators(model):
+        raise UnsupportedError(
+            f"{where}: node {node.name!r}",
+            f"operator {node.domain or 'ai.onnx'}::{node.op_type}",
+            "operators that onnxruntime knows",
+            "export it as ONNX operators or as a model-local function",
+        )
 
 
 def check_weights(model: ir.Model, where: str) -> None:
@@ -71,7 +78,9 @@ def check_shapes(model: ir.Model, where: str) -> None:
         if shape is None or value.dtype is None:
             continue
         if 0 in shape and (value.is_graph_input() or value.is_graph_output()):
-            raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors")
+            raise MalformedError(
+                f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors"
+            )
         size_bytes = math.prod(shape) * value.dtype.itemsize
         if size_bytes > memory_bytes:
             raise ResourceError(

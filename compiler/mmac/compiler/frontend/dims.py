@@ -35,7 +35,7 @@ def bind_dims(model: ir.Model, dims: Mapping[str, int]) -> list[str]:
             raise UsageError(f"input {value.name!r}", "no rank declared", "inputs of known rank", "declare its shape")
         sizes: list[int] = []
         for axis, dim in enumerate(value.shape):
-            if isinstance(dim, int):
+            if isinstance(dim, int) and dim >= 0:
                 sizes.append(dim)
                 continue
             keys = [key for key in (_name_of(dim), f"{value.name}[{axis}]") if key]
@@ -52,8 +52,10 @@ def bind_dims(model: ir.Model, dims: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def _name_of(dim: ir.SymbolicDim) -> str | None:
+def _name_of(dim: ir.SymbolicDim | int) -> str | None:
     """Name of a dimension, or None for the placeholders that exporters write for unnamed ones."""
+    if isinstance(dim, int):  # some exporters write -1
+        return None
     return dim.value if dim.value and re.search(r"\w", dim.value) and dim.value != "None" else None
 
 

@@ -64,7 +64,9 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load_model(path, load_external_data=False)
     except (google.protobuf.message.DecodeError, ValueError) as error:
-        raise MalformedError(str(path), "not an ONNX model, or a truncated one", "a file in ONNX's protobuf form") from error
+        raise MalformedError(
+            str(path), "not an ONNX model, or a truncated one", "a file in ONNX's protobuf form"
+        ) from error
     if not proto.ir_version or not proto.opset_import or not proto.graph.output:
         raise MalformedError(
             str(path), "no complete ONNX model in it", "a model with ir_version, opset and graph outputs"
@@ -106,7 +108,9 @@ def _convert(model: ir.Model, path: Path) -> ir.Model:
         proto = onnx.version_converter.convert_version(light_proto(model), MIN_OPSET)
     except Exception as error:  # the converter raises RuntimeError and several of onnx's own types
         raise UnsupportedError(
-            str(path), f"opset {opset}, which cannot be converted: {_reason(error)}", f"opset ≥ {MIN_OPSET}",
+            str(path),
+            f"opset {opset}, which cannot be converted: {_reason(error)}",
+            f"opset ≥ {MIN_OPSET}",
             "export it again with opset 17",
         ) from error
     converted = ir.serde.deserialize_model(proto)

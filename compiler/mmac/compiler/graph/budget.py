@@ -101,15 +101,15 @@ class Budget(Pass[ir.Model, ir.Model]):
             UsageError: names layer, value and range.
         """
         where = f"layer {layer.name!r}"
-        items = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * len(self.levels)
+        items = (
+            list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given] * len(self.levels)
+        )
         try:
             numbers = [int(str(item).strip()) for item in items]
         except ValueError as error:
             raise UsageError(where, f"{key} = {given!r}", "whole numbers") from error
         if len(numbers) != len(self.levels):
-            raise UsageError(
-                where, f"{len(numbers)} values of {key}", f"one for each of the {len(self.levels)} levels"
-            )
+            raise UsageError(where, f"{len(numbers)} values of {key}", f"one for each of the {len(self.levels)} levels")
         for number in numbers:
             if not 1 <= number <= _LIMITS[key]:
                 raise UsageError(where, f"{key} = {number}", f"1…{_LIMITS[key]}")

@@ -110,7 +110,9 @@ def _batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, A
     names = {value.name or "" for value in model.graph.inputs}
     if set(data) != names:
         wrong = sorted(set(data) ^ names)
-        raise MalformedError("calibration data", f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}")
+        raise MalformedError(
+            "calibration data", f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}"
+        )
     count = {array.shape[:1] for array in data.values()}
     if len(count) != 1 or count == {()}:
         raise MalformedError("calibration data", f"different numbers of samples: {sorted(count)}", "the same for all")

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
-from mmac.compiler.graph.edit import Editor, attribute, constant_array, sources
+from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array, sources
 from mmac.compiler.graph.operators import UNARY
 
 Rule = Callable[[Editor, ir.Node], bool]
@@ -48,7 +48,9 @@ def _drop_same_shape(editor: Editor, node: ir.Node) -> bool:
     before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
     if before is None or before != after:
         return False
-    if node.op_type == "Slice" and any((constant_array(v) is None or (constant_array(v) < 0).any()) for v in node.inputs[4:5]):  # type: ignore[operator]
+    if node.op_type == "Slice" and any(
+        (constant_array(v) is None or (constant_array(v) < 0).any()) for v in node.inputs[4:5]
+    ):  # type: ignore[operator]
         return False  # a negative step reverses
     if node.op_type == "Pad" and (pads := constant_array(node.inputs[1])) is not None and pads.any():
         return False  # cropped on one side, padded on the other
@@ -143,9 +145,7 @@ def _pool(editor: Editor, node: ir.Node, kernel: list[int]) -> bool:
     nodes = [pool]
     if static_shape(pooled) != after:
         shape = editor.constant(np.array(after, np.int64), f"{node.name}_shape")
-        nodes.append(
-            ir.node("Reshape", [pooled, shape], outputs=[_like(node.outputs[0])], name=f"{node.name}_reshape")
-        )
+        nodes.append(ir.node("Reshape", [pooled, shape], outputs=[_like(node.outputs[0])], name=f"{node.name}_reshape"))
     for new in nodes:
         new.metadata_props["mmac.source"] = sources([node])
     editor.replace(node, nodes)
@@ -161,9 +161,14 @@ def _reduce_plane(editor: Editor, node: ir.Node) -> bool:
         axes = None if array is None else array.reshape(-1).tolist()
     if shape is None or axes is None or len(shape) not in (3, 4):
         return False
-    if sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))):
+    if sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))) or _centres(node):
         return False
     return _pool(editor, node, list(shape[2:]))
+
+
+def _centres(node: ir.Node) -> bool:
+    """True for a mean that is subtracted from what it is the mean of: a normalisation, which needs floats."""
+    return any(user.op_type == "Sub" and node.inputs[0] in user.inputs for user in node.outputs[0].consumers())
 
 
 def _sum_to_adds(editor: Editor, node: ir.Node) -> bool:
@@ -216,41 +221,104 @@ def _uniform_operand(editor: Editor, node: ir.Node) -> bool:
 
 
 def _plain_gemm(editor: Editor, node: ir.Node) -> bool:
-    """Gemm with alpha = beta = 1, transA = 0, transB = 0 and a bias vector, as far as its operands are constant."""
-    changed = False
-    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    """Gemm with alpha = beta = 1, transA = transB = 0 and a bias vector, if its matrix is constant."""
     weights = constant_array(node.inputs[1])
-    bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-    columns = (static_shape(node.outputs[0]) or (0,))[-1]
-    if weights is not None and (alpha != 1 or attribute(node, "transB", 0)):
-        matrix = weights.T if attribute(node, "transB", 0) else weights
-        matrix = matrix * np.float32(alpha) if alpha != 1 else matrix
-        node.replace_input_with(1, editor.constant(matrix, f"{node.inputs[1].name}_kn"))  # type: ignore[union-attr]
-        node.attributes.pop("transB", None)
-        node.attributes.pop("alpha", None)
-        changed = True
-    if bias is not None and (beta != 1 or bias.shape != (columns,)) and bias.size in (1, columns) and columns:
-        vector = np.broadcast_to((bias * np.float32(beta)).reshape(-1), (columns,))
-        node.replace_input_with(2, editor.constant(vector, f"{node.inputs[2].name}_vector"))  # type: ignore[union-attr]
+    if weights is None:
+        return False
+    steps = (_gemm_matrix(editor, node, weights), _gemm_bias(editor, node), _gemm_data(editor, node))
+    return any(steps)
+
+
+def _gemm_matrix(editor: Editor, node: ir.Node, weights: Array) -> bool:
+    alpha, turned = attribute(node, "alpha", 1.0), attribute(node, "transB", 0)
+    if alpha == 1 and not turned:
+        return False
+    matrix = weights.T if turned else weights
+    matrix = matrix * np.float32(alpha) if alpha != 1 else matrix
+    node.replace_input_with(1, editor.constant(matrix, f"{node.inputs[1].name}_kn"))  # type: ignore[union-attr]
+    node.attributes.pop("transB", None)
+    node.attributes.pop("alpha", None)
+    return True
+
+
+def _gemm_bias(editor: Editor, node: ir.Node) -> bool:
+    """A bias vector stays; anything else is added by a node of its own."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    shape = static_shape(node.outputs[0])
+    if bias is None or shape is None:
+        return False
+    array, beta = constant_array(bias), attribute(node, "beta", 1.0)
+    if array is not None and array.size in (1, shape[1]) and array.shape[-1:] != (1,) * (array.size > 1):
+        if beta == 1 and array.shape == shape[1:]:
+            return False
+        vector = np.broadcast_to((array * np.float32(beta)).reshape(-1), shape[1:])
+        node.replace_input_with(2, editor.constant(vector, f"{bias.name}_vector"))
         node.attributes.pop("beta", None)
-        changed = True
-    if attribute(node, "transA", 0) and node.inputs[0] is not None:
-        shape = static_shape(node.inputs[0])
-        turned = ir.Value(name=editor.fresh(f"{node.name}_a"), type=node.inputs[0].type)
-        turned.shape = ir.Shape(shape[::-1]) if shape else None
-        editor.graph.insert_before(
-            node, ir.node("Transpose", [node.inputs[0]], {"perm": [1, 0]}, outputs=[turned], name=f"{node.name}_transpose")
-        )
-        node.replace_input_with(0, turned)
-        node.attributes.pop("transA", None)
-        changed = True
-    return changed
+        return True
+    if beta != 1:
+        return False
+    product = ir.node("Gemm", node.inputs[:2], outputs=[_like(node.outputs[0])], name=node.name)
+    product.attributes.update({key: attr for key, attr in node.attributes.items()})
+    product.metadata_props.update(node.metadata_props)
+    product.outputs[0].name = editor.fresh(f"{node.name}_product")
+    total = ir.node("Add", [product.outputs[0], bias], outputs=[_like(node.outputs[0])])
+    total.name = editor.fresh(f"{node.name}_add")
+    total.metadata_props["mmac.source"] = sources([node])
+    editor.replace(node, [product, total])
+    return True
+
+
+def _gemm_data(editor: Editor, node: ir.Node) -> bool:
+    if not attribute(node, "transA", 0) or node.inputs[0] is None or node.graph is None:
+        return False
+    editor.graph.insert_before(node, turned := _transpose(editor, node, node.inputs[0]))
+    node.replace_input_with(0, turned.outputs[0])
+    node.attributes.pop("transA", None)
+    return True
+
+
+def _transpose(editor: Editor, node: ir.Node, value: ir.Value) -> ir.Node:
+    """A Transpose of the last two axes of `value`, for `node`."""
+    shape = static_shape(value) or ()
+    rank = len(shape)
+    perm = [*range(rank - 2), rank - 1, rank - 2]
+    name = editor.fresh(f"{node.name}_transpose")
+    output = ir.Value(name=f"{name}_out", type=value.type, shape=ir.Shape([shape[axis] for axis in perm]))
+    new = ir.node("Transpose", [value], {"perm": perm}, outputs=[output], name=name)
+    new.metadata_props["mmac.source"] = sources([node])
+    return new
+
+
+def _plain_matmul(editor: Editor, node: ir.Node) -> bool:
+    """MatMul with its constant matrix [K, N] on the right."""
+    left, right = (constant_array(value) for value in node.inputs)
+    data = static_shape(node.inputs[0])
+    if right is not None and left is None and right.ndim > 2 and data and len(data) >= right.ndim:
+        if right.size != right.shape[-2] * right.shape[-1]:
+            return False
+        matrix = editor.constant(right.reshape(right.shape[-2:]), f"{node.inputs[1].name}_kn")  # type: ignore[union-attr]
+        node.replace_input_with(1, matrix)
+        return True
+    x, result = node.inputs[1], static_shape(node.outputs[0])
+    if left is None or right is not None or left.ndim != 2 or x is None or result is None or len(result) < 2:
+        return False
+    before = _transpose(editor, node, x)
+    product = ir.node(
+        "MatMul",
+        [before.outputs[0], editor.constant(left.T, f"{node.inputs[0].name}_kn")],  # type: ignore[union-attr]
+        outputs=[ir.Value(name=editor.fresh(f"{node.name}_product"), type=node.outputs[0].type)],
+        name=node.name,
+    )
+    product.outputs[0].shape = ir.Shape([*result[:-2], result[-1], result[-2]])
+    product.metadata_props.update(node.metadata_props)
+    editor.replace(node, [before, product, _transpose(editor, node, product.outputs[0])])
+    return True
 
 
 _SAME_SHAPE = dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", "Pad"), _drop_same_shape)
 
 CANONICAL: dict[str, Rule] = {
-    **{op_type: _uniform_operand for op_type in UNARY},
+    **dict.fromkeys(UNARY, _uniform_operand),
     **_SAME_SHAPE,
     "Dropout": _drop_dropout,
     "Cast": _drop_same_cast,
@@ -266,5 +334,6 @@ CANONICAL: dict[str, Rule] = {
     "Sub": first_of(_uniform_operand, _inverse_operand),
     "Div": first_of(_uniform_operand, _inverse_operand),
     "Gemm": _plain_gemm,
+    "MatMul": _plain_matmul,
 }
 """Rule for each op_type."""

@@ -115,7 +115,13 @@ def _biased_product(node: ir.Node) -> ir.Node | None:
             continue
         shape = static_shape(bias)
         weights = static_shape(producer.inputs[1])
-        if only_user(product) is node and weights and shape and shape == (weights[-1],) and is_constant(producer.inputs[1]):
+        if (
+            only_user(product) is node
+            and weights
+            and shape
+            and shape == (weights[-1],)
+            and is_constant(producer.inputs[1])
+        ):
             return producer
     return None
 

@@ -76,6 +76,11 @@ def _lend_weights(graph: ir.Graph) -> tuple[list[str], list[ort.OrtValue]]:
         names.append(name)
         arrays.append(ort.OrtValue.ortvalue_from_numpy(tensor.numpy()))
         value.const_value = ir.ExternalTensor(
-            "weights", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name  # type: ignore[arg-type]
+            "weights",
+            0,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=tensor.shape,
+            name=name,  # type: ignore[arg-type]
         )
     return names, arrays

@@ -74,5 +74,3 @@ def _fold_shape(editor: Editor, node: ir.Node) -> bool:
     node.outputs[0].replace_all_uses_with(editor.constant(np.asarray(array), f"{node.outputs[0].name}_constant"))
     editor.graph.remove(node, safe=True)
     return True
-
-

@@ -7,9 +7,10 @@ import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.canonical import Rule
+from mmac.compiler.graph.constants import along
 from mmac.compiler.graph.edit import SOURCE, Array, Editor, attribute, constant_array, only_user, sources, take_over
 
-_LINEAR = ("Conv", "Gemm", "MatMul")
+_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def _merge_batch_norm(editor: Editor, node: ir.Node) -> bool:
@@ -20,10 +21,16 @@ def _merge_batch_norm(editor: Editor, node: ir.Node) -> bool:
     gamma, beta, mean, variance = (p.astype(np.float64) for p in parameters if p is not None)
     factor = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
     shift = beta - mean * factor
-    if (linear := _linear_before(node.inputs[0])) is not None and _channel_count(linear) == factor.size:
+    if (linear := _linear_before(node.inputs[0])) is not None and _normalises(linear, factor):
         _scale_and_shift(editor, linear, factor, shift)
         return _absorb(editor, linear, node)
     return _spell_out(editor, node, factor, shift)
+
+
+def _normalises(linear: ir.Node, factor: Array) -> bool:
+    """Whether the channels of `linear` are those of the batch norm after it, which are on axis 1."""
+    shape = static_shape(linear.outputs[0]) or ()
+    return _channel_count(linear) == factor.size and (_convolves(linear) or len(shape) == 2)
 
 
 def _spell_out(editor: Editor, node: ir.Node, factor: Array, shift: Array) -> bool:
@@ -59,7 +66,7 @@ def _merge_offset(editor: Editor, node: ir.Node) -> bool:
     linear, vector = _linear_and_vector(node)
     if linear is None or vector is None:
         return False
-    if linear.op_type != "MatMul":
+    if linear.op_type != "MatMul" or len(static_shape(linear.outputs[0]) or ()) == 2:
         _scale_and_shift(editor, linear, None, vector.astype(np.float64))
         return _absorb(editor, linear, node)
     index = 1 if node.inputs[0] is linear.outputs[0] else 0
@@ -91,16 +98,27 @@ def _linear_before(value: ir.Value | None) -> ir.Node | None:
     operands = [constant_array(operand) for operand in node.inputs[1:] if operand is not None]
     if any(array is None or array.dtype != np.float32 for array in operands) or operands[0] is None:
         return None
-    if node.op_type != "Conv" and operands[0].ndim != 2:
+    if not _convolves(node) and operands[0].ndim != 2:
         return None
+    if node.op_type == "ConvTranspose" and attribute(node, "group", 1) != 1:
+        return None  # its channels are spread over two axes of the weights
     if node.op_type == "Gemm" and (attribute(node, "transB", 0) or (len(operands) > 1 and operands[1].ndim != 1)):  # type: ignore[union-attr]
         return None  # not canonical yet
     return node
 
 
+def _convolves(linear: ir.Node) -> bool:
+    return linear.op_type in ("Conv", "ConvTranspose")
+
+
+def _channel_axis(linear: ir.Node) -> int:
+    """Axis of the output channels in the weights."""
+    return 0 if linear.op_type == "Conv" else 1
+
+
 def _channel_count(linear: ir.Node) -> int:
     shape = static_shape(linear.inputs[1]) or (0, 0)
-    return shape[0] if linear.op_type == "Conv" else shape[-1]
+    return shape[_channel_axis(linear)]
 
 
 def _per_channel(linear: ir.Node, array: Array) -> Array | None:
@@ -110,7 +128,7 @@ def _per_channel(linear: ir.Node, array: Array) -> Array | None:
     if shape is None or array.ndim > len(shape):
         return None
     aligned = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
-    axis = 1 if linear.op_type == "Conv" else len(shape) - 1
+    axis = 1 if _convolves(linear) else len(shape) - 1
     if aligned.size != aligned.shape[axis] or aligned.size not in (1, channels):
         return None
     return np.broadcast_to(aligned.reshape(-1), (channels,)).astype(np.float32)
@@ -125,8 +143,7 @@ def _scale_and_shift(editor: Editor, linear: ir.Node, factor: Array | None, shif
     bias = constant_array(linear.inputs[2]) if len(linear.inputs) > 2 else None
     total = np.zeros(channels) if bias is None else bias.astype(np.float64)
     if factor is not None:
-        column = (-1, *[1] * (weights.ndim - 1)) if linear.op_type == "Conv" else (1, -1)
-        scaled = weights * factor.astype(np.float32).reshape(column)
+        scaled = weights * along(factor.astype(np.float32), weights.ndim, _channel_axis(linear))
         linear.replace_input_with(1, editor.constant(scaled, f"{name}_weight"))
         total = total * factor
     total = total + shift

@@ -209,4 +209,3 @@ def _cancel_pair(editor: Editor, node: ir.Node) -> None:
         return
     output.replace_all_uses_with(integers)
     editor.graph.remove(node, safe=True)
-

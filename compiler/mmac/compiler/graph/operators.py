@@ -17,8 +17,43 @@ Check = Callable[[ir.Node], str]
 """Why a node cannot be mapped (an empty string if it can)."""
 
 UNARY = frozenset(
-    "Abs Add Celu Ceil Clip Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Max Min Mish Mul Neg PRelu "
-    "Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Tanh ThresholdedRelu QuickGelu".split()
+    [
+        "Abs",
+        "Add",
+        "Celu",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        "ThresholdedRelu",
+        "QuickGelu",
+    ]
 )
 """Operators that, on one tensor and scalar constants, are a function of each element: a 256-entry table."""
 

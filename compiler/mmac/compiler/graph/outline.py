@@ -62,7 +62,10 @@ class Outline:
     def _copy(self, node: ir.Node, role: str) -> None:
         """A copy of `node` in the body; what it reads from outside becomes an input."""
         inputs = [self._read(value, role, position) for position, value in enumerate(node.inputs)]
-        outputs = [similar(value, f"v{len(self._body)}" if index == 0 else f"v{len(self._body)}_{index}") for index, value in enumerate(node.outputs)]
+        outputs = [
+            similar(value, f"v{len(self._body)}" if index == 0 else f"v{len(self._body)}_{index}")
+            for index, value in enumerate(node.outputs)
+        ]
         if node is self._q:
             outputs[0].name = "y"
         self._inner.update(zip(node.outputs, outputs, strict=True))
@@ -82,9 +85,7 @@ class Outline:
     def _call(self, name: str, source: str) -> ir.Node:
         graph, q = self._editor.graph, self._q
         output = similar(q.outputs[0], self._editor.fresh(f"{name}_call"))
-        call = ir.node(
-            self._operator.kind, self._actuals, domain=DOMAIN, overload=name, outputs=[output], name=name
-        )
+        call = ir.node(self._operator.kind, self._actuals, domain=DOMAIN, overload=name, outputs=[output], name=name)
         call.metadata_props[SOURCE] = source
         graph.insert_before(q, call)
         old = q.outputs[0]
@@ -93,4 +94,3 @@ class Outline:
         graph.remove(q, safe=True)
         old.name, output.name = None, integer_name
         return call
-

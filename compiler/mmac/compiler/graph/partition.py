@@ -12,7 +12,7 @@ import onnx_ir as ir
 from mmac.compiler.graph.bodies import DOMAIN, VERSION, declare
 from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import constant_of, is_constant
-from mmac.compiler.graph.edit import SOURCE, Editor, attribute, remove_unused, similar, sources
+from mmac.compiler.graph.edit import SOURCE, Editor, attribute, remove_unused
 from mmac.compiler.graph.integers import encoding, move_to_integers, source_encoding
 from mmac.compiler.graph.operators import BY_KIND, TABLE
 from mmac.compiler.graph.outline import Outline
@@ -136,7 +136,7 @@ def _weight_refusal(cluster: Cluster) -> str:
         elif zero is not None:
             shift = int(zero.reshape(-1)[0])
             low, high = low - shift, high - shift
-    return "" if -128 <= low and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"
+    return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"
 
 
 def _label(model: ir.Model, layout: Iterable[ir.Node], reasons: dict[ir.Node, str]) -> None:
@@ -169,6 +169,9 @@ def _why_host(node: ir.Node) -> str:
     cluster = match(node)
     if isinstance(cluster, str):
         return cluster
+    for value in cluster.inputs:
+        if source_encoding(value) is None and not is_constant(value):
+            return f"operand {value.name!r} is not integer: it comes from the host"
     if all(user.op_type != "QuantizeLinear" for output in node.outputs for user in output.consumers()):
         return f"its result {node.outputs[0].name!r} is not quantized"
     return _refusal(cluster, node.outputs[0]) or "its operands are not quantized"

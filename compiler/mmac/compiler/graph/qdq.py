@@ -51,7 +51,9 @@ def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collecti
     zero = editor.constant(np.asarray(affine.zero_point, np.uint8), f"{name}_zero_point")
     quantized = similar(value, editor.fresh(f"{name}_quantized"), ir.DataType.UINT8)
     restored = similar(value, editor.fresh(f"{name}_dequantized"))
-    q = ir.node("QuantizeLinear", [value, scale, zero], outputs=[quantized], name=editor.fresh(f"{name}_QuantizeLinear"))
+    q = ir.node(
+        "QuantizeLinear", [value, scale, zero], outputs=[quantized], name=editor.fresh(f"{name}_QuantizeLinear")
+    )
     dq = ir.node(
         "DequantizeLinear", [quantized, scale, zero], outputs=[restored], name=editor.fresh(f"{name}_DequantizeLinear")
     )
@@ -71,7 +73,13 @@ def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collecti
 
 
 def dequantized_constant(
-    editor: Editor, integers: Array, scale: Array, base: str, *, zero_point: Array | None = None, axis: int | None = None
+    editor: Editor,
+    integers: Array,
+    scale: Array,
+    base: str,
+    *,
+    zero_point: Array | None = None,
+    axis: int | None = None,
 ) -> ir.Node:
     """A DequantizeLinear of constant integers, outside the graph.
 

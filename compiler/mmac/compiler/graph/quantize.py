@@ -177,4 +177,3 @@ def _quantize_operand(editor: Editor, cluster: Cluster, value: ir.Value) -> None
     for index, operand in enumerate(cluster.core.inputs):
         if operand is value:
             cluster.core.replace_input_with(index, dq.outputs[0])
-

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.bodies import DOMAIN, declare
 from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS
-from mmac.compiler.graph.call import Call, Output
+from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.constants import along
 from mmac.compiler.graph.edit import Array, Editor, attribute, remove_unused, similar
 from mmac.compiler.graph.execute import session
@@ -253,9 +253,7 @@ def _run_tables(model: ir.Model, calls: list[Call]) -> dict[ir.Node, Array]:
         ]
         output = ir.Value(name=editor.fresh("table"), shape=ir.Shape([256]))
         output.dtype = call.node.outputs[0].dtype  # type: ignore[assignment]
-        probe.graph.append(
-            ir.node("Table", inputs, domain=DOMAIN, overload=call.node.overload, outputs=[output])
-        )
+        probe.graph.append(ir.node("Table", inputs, domain=DOMAIN, overload=call.node.overload, outputs=[output]))
         probe.graph.outputs.append(output)
     results = session(probe, optimize=False).run(None, {})
     return {call.node: np.asarray(table) for call, table in zip(calls, results, strict=True)}

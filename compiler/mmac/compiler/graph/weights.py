@@ -74,9 +74,7 @@ def _bias_position(node: ir.Node) -> tuple[ir.Node | None, int]:
     return None, 0
 
 
-def _quantize_weights(
-    editor: Editor, node: ir.Node, axis: int, input_scale: np.float32, bias: Array | None
-) -> None:
+def _quantize_weights(editor: Editor, node: ir.Node, axis: int, input_scale: np.float32, bias: Array | None) -> None:
     weights = constant_of(node.inputs[1])
     if weights is None:
         return

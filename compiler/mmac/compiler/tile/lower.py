@@ -308,7 +308,16 @@ def natural_order(value: ir.Value) -> list[int]:
 
 def slice_axis(layout: Layout, axis: int, start: int, stop: int) -> Layout:
     """Elements start…stop-1 along an axis."""
-    index = tuple(slice(start, stop) if a == axis else slice(None) for a in range(len(layout.shape)))
+    return _forward(layout, tuple(slice(start, stop) if a == axis else slice(None) for a in range(len(layout.shape))))
+
+
+def strided(layout: Layout, starts: Sequence[int], steps: Sequence[int]) -> Layout:
+    """Every steps-th element from starts on, along each axis."""
+    return _forward(layout, tuple(slice(start, None, step) for start, step in zip(starts, steps, strict=True)))
+
+
+def _forward(layout: Layout, index: tuple[slice, ...]) -> Layout:
     part = layout.map(lambda a: a[index])
-    assert part is not None  # a forward slice never needs a copy
+    if part is None:
+        raise ValueError("a forward slice never needs a copy")
     return part

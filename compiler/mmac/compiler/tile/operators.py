@@ -21,6 +21,7 @@ from mmac.compiler.tile.lower import (
     lowers,
     shape_of,
     slice_axis,
+    strided,
 )
 from mmac.isa.errors import UnsupportedError
 from mmac.isa.program import PARAM_DTYPE
@@ -272,19 +273,21 @@ def split(lowering: Lowering, node: ir.Node) -> None:
 
 @lowers("DepthToSpace")
 def depth_to_space(lowering: Lowering, node: ir.Node) -> None:
-    """Blocks of channels become blocks of pixels: reshape, transpose, reshape."""
+    """Each block of channels is copied into one of the interleaved sub-images."""
     source = lowering.layout(node.inputs[0])
+    out = lowering.home(node.outputs[0])
     n, c, h, w = source.shape
     size = _int(node, "blocksize")
-    if attribute(node, "mode", "DCR") == "DCR":
-        shape, perm = (n, size, size, c // size**2, h, w), (0, 3, 4, 1, 5, 2)
-    else:
-        shape, perm = (n, c // size**2, size, size, h, w), (0, 1, 4, 2, 5, 3)
-    split_axes = source.reshape(shape)
-    moved = None if split_axes is None else split_axes.map(lambda a: a.transpose(perm))
-    if moved is None:
-        raise UnsupportedError(f"node {node.name}", "its input does not lie in channels-last order")
-    _alias_or_copy(lowering, node, moved.reshape(shape_of(node.outputs[0])), moved)
+    channels_first = attribute(node, "mode", "DCR") == "CRD"
+    blocks = (n, c // size**2, size, size, h, w) if channels_first else (n, size, size, c // size**2, h, w)
+    for i, j in np.ndindex(size, size):
+        block = (slice(None), slice(None), i, j) if channels_first else (slice(None), i, j)
+        part = source.map(lambda a, block=block: np.reshape(a, blocks, copy=False)[block])  # type: ignore[misc]
+        if part is None:
+            raise UnsupportedError(f"node {node.name}", "its input's channels do not lie evenly in memory")
+        y, x = lowering.views([strided(out, (0, 0, i, j), (1, 1, size, size)), part], node.name or "")
+        lowering.operations.append(Move(f"{node.name}.{i * size + j}", x, (y,)))
+    lowering.define(node.outputs[0], out)
 
 
 @lowers("Concat")
@@ -336,11 +339,8 @@ def resize(lowering: Lowering, node: ir.Node) -> None:
     source = lowering.layout(node.inputs[0])
     out = lowering.home(node.outputs[0], source.memory_order())
     factors = [o // i for o, i in zip(out.shape, source.shape, strict=True)]
-    parts = [
-        out.map(lambda a, s=start: a[tuple(slice(b, None, f) for b, f in zip(s, factors, strict=True))])  # type: ignore[misc]
-        for start in np.ndindex(*factors)
-    ]
-    x, *views = lowering.views([source, *(p for p in parts if p is not None)], node.name or "")
+    parts = [strided(out, start, factors) for start in np.ndindex(*factors)]
+    x, *views = lowering.views([source, *parts], node.name or "")
     limit = 15  # tensor registers beside the source's
     for i in range(0, len(views), limit):
         lowering.operations.append(Move(f"{node.name}.{i}" if i else node.name or "", x, tuple(views[i : i + limit])))

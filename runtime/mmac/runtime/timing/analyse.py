@@ -25,7 +25,7 @@ from mmac.runtime.timing.binding import bind_weights
 from mmac.runtime.timing.cost import Action, Machine, Tile
 from mmac.runtime.timing.formulas import SYNC_CYCLES
 from mmac.runtime.timing.maxplus import Queues, power, product
-from mmac.runtime.timing.runs import MAX_CYCLES, Nest, operations
+from mmac.runtime.timing.runs import MAX_CYCLES, MAX_RUNS, Nest, operations
 
 Int64 = npt.NDArray[np.int64]
 Key = tuple[tuple[int, ...], ...]
@@ -262,6 +262,8 @@ class _Player:
         """The matrix of one iteration."""
         key = self._key("body", node, clock, runs)
         if key not in self.matrices:
+            if len(self.matrices) > MAX_RUNS:
+                raise ResourceError(f"instruction {node.pc} (loop)", "too many different iterations", f"{MAX_RUNS}")
             scope = self.scopes[node.pc]
             pending = clock.pending(scope.semaphores)
             if len(scope.queues) + sum(pending.values()) > MAX_STATE:

@@ -24,8 +24,8 @@ from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Indices, Machi
 
 Int64 = npt.NDArray[np.int64]
 
-MAX_RUNS = 1 << 16
-"""Runs of one loop, and combinations of runs of one operation, that are still worth the memory."""
+MAX_RUNS = 1 << 14
+"""Runs of one loop, and combinations of runs of one operation or loop, that are still worth the time and memory."""
 
 MAX_CYCLES = 1 << 42
 """Longest program (7 hours at 170 MHz); with `MAX_CELLS` it keeps all counts inside 64 bits."""
@@ -146,8 +146,8 @@ class Nest:
         """A run ends where a directory entry differs from its neighbour's."""
         moving = moving_loops(op)
         counts = [loop.count if d in moving else 1 for d, loop in enumerate(path)]
-        if math.prod(counts) > MAX_RUNS * 16:
-            raise ResourceError(f"instruction {op.pc} (load.terms)", f"{math.prod(counts)} weight tiles")
+        if math.prod(counts) > MAX_RUNS:
+            raise ResourceError(f"instruction {op.pc} (load.terms)", f"{math.prod(counts)} weight tiles", f"at most {MAX_RUNS}")
         tile = self._at(op, _grid([np.arange(n) for n in counts])).tile()
         self.tiles.append(tile)
         for depth in moving:
@@ -166,7 +166,7 @@ class Nest:
         counts = [self.lengths[loop.pc] if d in moving else np.array([loop.count]) for d, loop in enumerate(path)]
         firsts = [self.starts[loop.pc] if d in moving else np.zeros(1, np.int64) for d, loop in enumerate(path)]
         if math.prod(len(first) for first in firsts) > MAX_RUNS:
-            raise ResourceError(f"instruction {op.pc} ({op.instr.mnemonic})", "too many different iterations")
+            raise ResourceError(f"instruction {op.pc} ({op.instr.mnemonic})", "too many different iterations", f"at most {MAX_RUNS}")
         at = self._at(op, _grid(firsts))
         shape = (*(len(first) for first in firsts), self.machine.levels)
         cycles = np.broadcast_to(np.asarray(CYCLES[type(op.instr)](op, at), np.int64), shape)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.runtime.engines.fast.layers import Layer, Opaque, Reading
-from mmac.runtime.engines.fast.regions import Access, Region, locate, same_order
+from mmac.runtime.engines.fast.regions import Access, Region, locate, locate_slices, same_order
 from mmac.runtime.memory import Bytes
 
 Writer = tuple[int, int]
@@ -40,19 +40,26 @@ class Piece:
 
 @dataclass(frozen=True)
 class Read:
-    """How to put a `Reading` together. `is_alias`: it is all of one result, in the same order."""
+    """How to put a `Reading` together.
+
+    Attributes:
+        shape: of the read.
+        pieces: what fills it; they do not overlap.
+        fill: the byte around them, None if they leave nothing out.
+        is_alias: it is all of one result, in the same order.
+        key: equal for reads of the same bytes in the same order; None if that is unknown.
+    """
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
     fill: int | None
     is_alias: bool = False
+    key: object = None
 
     @property
-    def key(self) -> object:
-        """Equal for reads that see the same bytes; None if that is unknown."""
-        if any(piece.writer is None for piece in self.pieces):
-            return None
-        return self.shape, self.fill, tuple((piece.writer, piece.region) for piece in self.pieces)
+    def in_dram(self) -> bool:
+        """True if its only piece comes from DRAM."""
+        return len(self.pieces) == 1 and self.pieces[0].writer is None
 
 
 @dataclass(frozen=True)
@@ -120,16 +127,13 @@ class _Analysis:
             for s, o, n, size in zip(start, reading.origin, reading.shape, reading.region.shape, strict=True)
         ]
         inner = reading.region.box(start, [b - a for a, b in zip(start, stop, strict=True)])
-        place = tuple(
-            slice(a - o, b - o) for a, b, o in zip(start, stop, reading.origin, strict=True)
-        )
+        place = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, reading.origin, strict=True))
         whole = inner.shape == reading.shape
         fill = None if whole else reading.fill
         owners = self._owners(inner)
         if not in_dram and (pieces := self._assemble(inner, owners, place)):
-            source = self._region(owners[0])
-            alias = whole and len(owners) == 1 and same_order(source, inner)
-            return Read(reading.shape, pieces, fill, alias)
+            alias = whole and len(owners) == 1 and same_order(self._region(owners[0]), inner)
+            return Read(reading.shape, pieces, fill, alias, (reading, tuple(owners)))
         self._store(owners)
         piece = Piece(None, _all, inner, lambda array: array[place])
         return Read(reading.shape, (piece,) if inner.size else (), fill)
@@ -151,11 +155,10 @@ class _Analysis:
         window = inner.window(self.owner)
         for owner in owners:
             region = self._region(owner)
-            access = locate(inner, region)
+            access = locate_slices(inner, region)
             if access is None or int((window == owner).sum()) != region.size:
                 return None
-            put = _compose(place, access, inner)
-            pieces.append(Piece(self.writers[owner - 1], _all, region, put))
+            pieces.append(Piece(self.writers[owner - 1], _all, region, _within(place, access)))
         return tuple(pieces)
 
 
@@ -163,5 +166,5 @@ def _all(array: Bytes) -> Bytes:
     return array
 
 
-def _compose(place: tuple[slice, ...], access: Access, inner: Region) -> Access:
+def _within(place: tuple[slice, ...], access: Access) -> Access:
     return lambda array: access(array[place])

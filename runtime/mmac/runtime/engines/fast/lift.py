@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mmac.isa import table
 from mmac.isa.program import PARAM_DTYPE, Program, directory_dtype
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr
 from mmac.isa.structure import Node, Op, Step, View
 from mmac.runtime.engines.fast.layers import (
     Binary,
@@ -34,11 +34,11 @@ from mmac.runtime.engines.fast.nests import Leaf, Nest, NotProvedError, covers, 
 from mmac.runtime.engines.fast.regions import Region
 
 
-def lift(program: Program, nodes: tuple[Node, ...]) -> Layer | None:
-    """What the nodes of one nest (see `nests.cut`) compute; None if nothing."""
+def lift(program: Program, nodes: tuple[Node, ...]) -> Layer:
+    """What the nodes of one nest (see `nests.cut`) compute."""
     nest = Nest(tuple(leaves(nodes)))
     if not nest.leaves:
-        return None
+        return Copy((), ())
     try:
         layer = _Lift(program, nest).run()
         _check(layer)
@@ -49,13 +49,13 @@ def lift(program: Program, nodes: tuple[Node, ...]) -> Layer | None:
 
 def opaque(nodes: tuple[Node, ...], nest: Nest, reason: str) -> Opaque:
     """A nest that runs on the reference engine."""
-    loads = tuple(_bytes(leaf.op.views["t"]) for leaf in nest.all(table.Load))
+    loads = tuple(byte_region(leaf.op.views["t"]) for leaf in nest.all(table.Load))
     stores = (*nest.all(table.Store), *nest.all(table.StoreAcc))
-    writings = tuple(_bytes(leaf.op.views["t"]) for leaf in stores)
+    writings = tuple(byte_region(leaf.op.views["t"]) for leaf in stores)
     return Opaque(nodes, tuple(map(Reading.whole, loads)), writings, reason)
 
 
-def _bytes(view: View) -> Region:
+def byte_region(view: View) -> Region:
     """All bytes of a tensor register."""
     if view.elem == 1:
         return Region.of(view)
@@ -83,7 +83,7 @@ class _Lift:
     def run(self) -> Layer:
         """Try what the nest's only computation suggests."""
         compute = [leaf.op.instr for leaf in self.nest.leaves if "out" in leaf.op.rings or "acc" in leaf.op.rings]
-        kinds = {type(instr) for instr in compute if not isinstance(instr, table.StoreAcc)}
+        kinds: set[type[Instr]] = {type(instr) for instr in compute if not isinstance(instr, table.StoreAcc)}
         if not kinds:
             return self.copy()
         if len(kinds) > 1:
@@ -143,7 +143,7 @@ class _Lift:
     def _channels(self, conv: table.Conv, x: View, y: View, reduction: int) -> int:
         """Number of convolution groups; checks which input channels meet which output channels."""
         step, box = x.walk[3], y.box[3]
-        if step.loop == reduction or step.loop == NONE_LOOP and box <= conv.oc:
+        if step.loop == reduction or (step.loop == NONE_LOOP and box <= conv.oc):
             whole = self.nest.count(reduction) * conv.ic
             if step.origin or step.extent != conv.ic or box > conv.oc or not whole - conv.ic < x.shape[3] <= whole:
                 raise NotProvedError("the reduction is not covered")
@@ -230,6 +230,8 @@ class _Lift:
             _in_range(quant.a_zero, quant.a_signed)
             _result(quant)
             _finite(quant.a_scale)
+            if conv.kernel_h * conv.kernel_w >= 1 << 16:
+                raise NotProvedError("a window whose sum binary32 may not hold")
         zero = quant.a_zero & 0xFF if average else 0x80 * quant.a_signed
         if average and zero != x.fill:
             raise NotProvedError("an average with padding that is not zero")
@@ -289,7 +291,7 @@ class _Lift:
                 raise NotProvedError("constants that depend on the pixel")
         if view.shape[3] < channels or view.elem != PARAM_DTYPE.itemsize:
             raise NotProvedError("constants of another kind")
-        self._constant(*_bytes(view).span)
+        self._constant(*byte_region(view).span)
         if not all(np.isfinite(params(self.program, view, channels, level)["scale"]).all() for level in levels):
             raise NotProvedError("a scale that is not a number")
 

@@ -106,10 +106,11 @@ def locate(outer: Region, inner: Region) -> Access | None:
     if outer.is_dense and outer.base <= inner.span[0] and inner.span[1] <= outer.span[1]:
         moved = Region(inner.base - outer.base, inner.shape, inner.strides)
         return lambda array: moved.window(array.reshape(-1))
-    return _by_slices(outer, inner)
+    return locate_slices(outer, inner)
 
 
-def _by_slices(outer: Region, inner: Region) -> Access | None:
+def locate_slices(outer: Region, inner: Region) -> Access | None:
+    """As `locate`, by slices along the dimensions of `outer` only, so that it works on windows of arrays too."""
     rest = inner.base - outer.base
     if rest < 0 or not outer.is_nested:
         return None

@@ -1,0 +1,187 @@
+"""What the commands print: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from mmac.runtime.report import Report
+
+Step = Callable[[str, int, int], None]
+"""Called with what is being done now, its number, and how many there are."""
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print the one JSON object of ``--json``."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table, framed on a terminal and plainly aligned otherwise.
+
+    Args:
+        columns: headings.
+        rows: cells.
+        left: so many columns from the left hold words, the others numbers, which are aligned to the right.
+    """
+    if sys.stdout.isatty():
+        _rich_table(columns, rows, left)
+        return
+    lines = [list(columns), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    framed = Table()
+    for position, column in enumerate(columns):
+        framed.add_column(column, justify="left" if position < left else "right", overflow="fold")
+    for row in rows:
+        framed.add_row(*(Text(cell) for cell in row))
+    Console(file=sys.stdout).print(framed)
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Step]:
+    """A progress bar on stderr while the context lasts; nothing at all if stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda what, number, count: bar.update(
+            task, description=f"{title}: {what}", completed=number, total=count
+        )
+
+
+def note(text: str) -> None:
+    """Say something on stderr that is good to know."""
+    click.echo(f"note: {text}", err=True)
+
+
+def warning(text: str) -> None:
+    """Say something on stderr that the user should know."""
+    click.echo(f"warning: {text}", err=True)
+
+
+def error(text: str) -> None:
+    """Say on stderr what went wrong."""
+    click.echo(f"error: {text}", err=True)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Stands in for `warnings.showwarning`."""
+    warning(" ".join(str(message).split()))
+
+
+def tolerate_narrow_encodings() -> None:
+    """Let characters that the terminal's encoding lacks (α, ×) become question marks instead of errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def forget_stdout() -> None:
+    """Throw away what stdout still holds, so that the interpreter does not fail again when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def write_text(text: str, path: str | None) -> None:
+    """Write a result to a file, or to stdout if there is no path."""
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    from mmac.isa.files import write_file
+
+    write_file(path, text)
+
+
+def print_program(about: Mapping[str, Any]) -> None:
+    """Print what `mmac.compiler.pipeline.describe` says about a program."""
+    low, high = about["weight_bytes"][0], about["weight_bytes"][-1]
+    rows = [
+        ("instructions", f"{about['instructions']:,}"),
+        ("code bytes", f"{about['code_bytes']:,}"),
+        ("weight bytes", f"{low:,} … {high:,}"),
+        ("DRAM bytes", f"{about['dram_bytes']:,}"),
+        ("multiply-accumulates", f"{about['macs']:,}"),
+        ("array layers", str(about["array_layers"])),
+        ("vector operations", str(about["vector_ops"])),
+        ("moves", str(about["moves"])),
+        ("host segments", str(len(about["host_segments"]))),
+    ]
+    table(("", ""), rows)
+    for number, nodes in enumerate(about["host_segments"]):
+        for name, reason in nodes:
+            click.echo(f"host segment {number}: {name}: {reason}")
+
+
+def level_table(report: Report) -> None:
+    """Print what one inference costs at each level."""
+    columns = ("level", "α", "β", "γ", "cycles", "latency ms", "energy mJ", "DRAM bytes", "weight bytes", "utilization")
+    rows = [
+        (
+            level.level,
+            str(level.alpha),
+            str(level.beta),
+            str(level.gamma),
+            f"{level.cycles:,}",
+            f"{level.latency_ms:.4f}",
+            f"{level.energy_mj:.4f}",
+            f"{level.dram_bytes:,}",
+            f"{level.weight_bytes:,}",
+            f"{level.utilization:.1%}",
+            f"{level.host_ms:.3f}",
+        )
+        for level in report.levels
+    ]
+    host = any(level.host_ms for level in report.levels)
+    table((*columns, "host ms") if host else columns, rows if host else [row[:-1] for row in rows])
+
+
+def layer_table(report: Report) -> None:
+    """Print what each layer costs at the highest level of the report."""
+    click.echo(f"layers at {report.levels[-1].level}:")
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            f"{layer.macs:,}",
+            f"{layer.cycles[-1]:,}",
+            f"{layer.latency_ms[-1]:.4f}",
+            f"{layer.energy_mj[-1]:.5f}",
+            f"{layer.dram_bytes[-1]:,}",
+            f"{layer.weight_bytes[-1]:,}",
+            f"{layer.utilization[-1]:.1%}",
+        )
+        for layer in report.layers
+    ]
+    columns = ("layer", "operation", "MACs", "cycles", "latency ms", "energy mJ", "DRAM bytes", "weight bytes")
+    table((*columns, "utilization"), rows, left=2)

@@ -1,0 +1,96 @@
+"""Options that several commands have, and how their texts become values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mmac.isa.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmac.compiler.pipeline import Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+
+dim_option = click.option(
+    "--dim", "dims", metavar="NAME=N", multiple=True, help="Number for a symbolic input dimension; may be repeated."
+)
+
+target_option = click.option(
+    "--target", metavar="NAME|FILE.toml", help="Hardware target: a packaged one (vc707) or a file."
+)
+
+_COMPILATION = (
+    click.option(
+        "--levels",
+        default="paper",
+        show_default=True,
+        metavar="paper|full|8x2,10x2,…",
+        help="Resolution levels of the program, lowest first; full can stand in the list.",
+    ),
+    click.option("--budgets", metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
+    click.option(
+        "--calibration",
+        metavar="DATA.npz|DIR",
+        help="Samples for float models: one array [samples, …] per input, or a folder of .npz or NAME.npy files.",
+    ),
+    click.option(
+        "--calibration-method",
+        type=click.Choice(("minmax", "entropy", "percentile")),
+        default="minmax",
+        show_default=True,
+        help="How a range follows from the samples.",
+    ),
+    target_option,
+    dim_option,
+)
+
+
+def compilation_options(function: F) -> F:
+    """All that `compile_options` takes, as options of a command."""
+    for option in reversed(_COMPILATION):
+        function = option(function)
+    return function
+
+
+def compile_options(
+    levels: str,
+    budgets: str | None,
+    calibration: str | None,
+    calibration_method: str,
+    target: str | None,
+    dims: Sequence[str],
+) -> Options:
+    """The compiler's options out of those of the command line."""
+    from mmac.compiler.files import read_budgets, read_calibration
+    from mmac.compiler.pipeline import Options
+    from mmac.isa.plan import parse_levels
+
+    return Options(
+        levels=parse_levels(levels),
+        budgets=read_budgets(budgets) if budgets else {},
+        calibration=read_calibration(calibration) if calibration else None,
+        method=calibration_method,
+        target=target or Options.target,
+        dims=parse_dims(dims),
+    )
+
+
+def parse_dims(texts: Sequence[str]) -> dict[str, int]:
+    """Read ``NAME=N`` texts.
+
+    Raises:
+        UsageError: one that is not of that form.
+    """
+    dims: dict[str, int] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not equals or not name or not re.fullmatch(r"[0-9]{1,9}", number):
+            raise UsageError(f"--dim {text!r}", "not a name and a number", "NAME=N such as batch=1")
+        dims[name] = int(number)
+    return dims
