@@ -60,10 +60,12 @@ class Source:
     text: str
     rest: Program
 
-    def edit(self, old: str, new: str) -> Source:
-        """With one line's part replaced; it must occur exactly once."""
-        assert self.text.count(old) == 1, f"{old!r} occurs {self.text.count(old)} times in\n{self.text}"
-        return replace(self, text=self.text.replace(old, new))
+    def edit(self, old: str, new: str, which: int | None = None) -> Source:
+        """With a part of the text replaced: the only one like that, or number `which` of them."""
+        parts = self.text.split(old)
+        assert len(parts) == 2 or (which is not None and which < len(parts) - 1), f"{len(parts) - 1} times {old!r}"
+        at = (which or 0) + 1
+        return replace(self, text=old.join(parts[:at]) + new + old.join(parts[at:]))
 
     def change(self, **changes: Any) -> Source:
         """With fields of the program replaced."""

@@ -13,9 +13,10 @@ from mmac.isa.plan import FULL
 from mmac.isa.program import DebugEntry, Program, TensorInfo
 from mmac.runtime import engines
 from mmac.runtime.memory import Memory
-from tests.runtime.programs import Builder, Tensor
+from tests.runtime.programs import Builder
 
 SHAPE = (1, 2, 3, 4)
+STEP = structure.Step(0, 1)
 
 
 def program() -> Program:
@@ -74,9 +75,9 @@ def test_memory_reads_and_writes_in_onnx_shape() -> None:
     memory.write("a", array)
     copy = memory.read("a")
     np.testing.assert_array_equal(copy, array)
-    view = structure.View(
-        memory.program.tensor["a"].place.base, 1, 0, SHAPE, (24, 12, 4, 1), (structure.Step(0, 1),) * 4
-    )  # type: ignore[union-attr, arg-type]
+    place = memory.program.tensor["a"].place
+    assert place is not None
+    view = structure.View(place.base, 1, 0, SHAPE, (24, 12, 4, 1), (STEP, STEP, STEP, STEP))
     np.testing.assert_array_equal(memory.view(view), array.transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(
         memory.box(view, (0, 1, 1, 0), (1, 1, 2, 3)), array.transpose(0, 2, 3, 1)[:, 1:, 1:, :3]
@@ -88,8 +89,7 @@ def test_memory_reads_and_writes_in_onnx_shape() -> None:
 
 def test_memory_refuses_addresses_outside_dram() -> None:
     memory = Memory(program())
-    end = Tensor("", memory.dram.size - 8, (1, 1, 1, 16), (16, 16, 16, 1))
-    view = structure.View(end.base, 1, 0, end.shape, end.strides, (structure.Step(0, 1),) * 4)  # type: ignore[arg-type]
+    view = structure.View(memory.dram.size - 8, 1, 0, (1, 1, 1, 16), (16, 16, 16, 1), (STEP, STEP, STEP, STEP))
     with pytest.raises(ValueError, match="buffer"):
         memory.view(view)
 

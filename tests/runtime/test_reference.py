@@ -58,7 +58,8 @@ def quantizations(draw: st.DrawFn) -> Quantization:
     low, high = (-128, 127) if y_signed else (0, 255)
     y_min = draw(st.sampled_from([low, y]))
     y_max = draw(st.sampled_from([high, (y_min + high) // 2]))
-    a_scale, b_scale = (float(np.float32(draw(st.floats(2**-12, 2.0)))) for _ in "ab")
+    ties = st.sampled_from([0.5, 0.25])
+    a_scale, b_scale = (draw(ties | st.floats(2**-12, 2.0, width=32)) for _ in "ab")
     return Quantization(a, b, y, a_signed, b_signed, y_signed, y_min, y_max, a_scale, b_scale)
 
 
@@ -96,7 +97,8 @@ def layers(draw: st.DrawFn) -> Layer:
     window = draw(windows(1 if form == "pointwise" else 3))
     h, w = ((window.kernel[i] - 1) * window.dilation[i] + 1 + draw(st.integers(0, 4)) for i in (0, 1))
     groups = draw(st.integers(2, 5)) if form == "grouped" else 1
-    ic, oc = draw(st.integers(1, 40 if form == "pointwise" else 20)), draw(st.integers(1, 7))
+    ic = draw(st.sampled_from([5, 16, 17, 32, 40]) if form == "pointwise" else st.integers(1, 20))
+    oc = draw(st.integers(1, 7))
     n, oh, ow = (draw(st.integers(1, 2)), *window.outputs(h, w))
     tn = oc * draw(st.integers(1, groups)) if groups > 1 else draw(st.integers(1, oc))
     tile = *(draw(st.integers(1, size)) for size in (n, oh, ow)), tn
@@ -108,7 +110,7 @@ def layers(draw: st.DrawFn) -> Layer:
         groups=groups,
         tile=(tile[0], tile[1], tile[2], tn),
         shift=(shift[0], shift[1], shift[2], shift[3] // oc * oc if groups > 1 else shift[3]),
-        reduction=draw(st.sampled_from([ic, 16])) if form == "pointwise" else ic,
+        reduction=draw(st.sampled_from([16, ic])) if form == "pointwise" else ic,
         q=draw(quantizations()),
         kind=draw(st.sampled_from(list(TermFormat))),
         per_level=draw(st.booleans()),

@@ -223,14 +223,15 @@ def at_most_200() -> bytes:
 def test_host_segment_between_device_code() -> None:
     case = Case(at_most_200())
     session = Session(case.program, engine="reference")
-    assert session.host_ms == 0
+    assert session.host_ms == [0, 0, 0]
     for level in (0, 2):
         looked, scores = session.run(["looked", "scores"], {"image": case.x}, level)
         expected = np.minimum(case.hidden(LEVELS[level]), 200)
         np.testing.assert_array_equal(looked, expected)
         steps = case.table[expected].astype(np.int32) - 20
         np.testing.assert_array_equal(scores, steps.astype(np.float32) * np.float32(Y_SCALE))
-        assert session.host_ms > 0
+        assert session.host_ms[level] > 0
+    assert [level.host_ms for level in session.report.levels] == [session.host_ms[0], 0, session.host_ms[2]]
 
 
 def test_tensors_that_only_the_host_holds() -> None:
@@ -295,8 +296,12 @@ def test_wrong_level(case: Case, session: Session, level: int | str | Level) -> 
         session.run(None, {"image": case.x}, level)
 
 
+def test_report_covers_every_level(session: Session) -> None:
+    assert [level.level for level in session.report.levels] == ["2x1", "8x2", "full"]
+
+
 def test_wrong_output_name(case: Case, session: Session) -> None:
-    with pytest.raises(UsageError, match=r"output 'score': no such tensor; scores; did you mean scores\?"):
+    with pytest.raises(UsageError, match=r"output 'score': no such tensor; scores, x_q, .*; did you mean scores\?"):
         session.run(["score"], {"image": case.x})
 
 

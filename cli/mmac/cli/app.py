@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from mmac.cli import output
+from mmac.compiler.passes import MmacWarning
 from mmac.isa.errors import MmacError
 
 COMMANDS = ("check", "compile", "simulate", "inspect", "disasm", "asm", "demo")
@@ -43,6 +44,7 @@ class Commands(click.Group):
         """Run a command line (default: that of the process) and exit."""
         output.tolerate_narrow_encodings()
         with warnings.catch_warnings():
+            warnings.simplefilter("always", MmacWarning)
             warnings.showwarning = output.show_warning
             status = self._run(args)
         sys.exit(status)
@@ -99,11 +101,11 @@ def _report(error: Exception) -> int:
 def _sentence(error: click.UsageError) -> str:
     """An error of click in the form of the project's own."""
     command = error.ctx.command_path if error.ctx else "mmac"
-    where = command
-    found = error.format_message()
+    where, found = command, error.format_message()
     if isinstance(error, click.BadParameter) and error.param is not None and error.message:
-        where = f"{command} {'/'.join(error.param.opts) if error.param.param_type_name == 'option' else error.param.human_readable_name}"
-        found = error.message
+        parameter = error.param
+        name = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+        where, found = f"{command} {name}", error.message
     if isinstance(error, click.exceptions.NoSuchCommand):
         found = f"{found.rstrip('.')}; {', '.join(COMMANDS)}"
     return f"{where}: {found.rstrip('.')}; see `{command} --help`"

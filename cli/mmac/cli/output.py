@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -20,21 +21,26 @@ Step = Callable[[str, int, int], None]
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print the one JSON object of ``--json``."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False))
+    write_json(document, None)
+
+
+def write_json(document: Mapping[str, Any], path: str | None) -> None:
+    """Write a result as one JSON object, to stdout if there is no path."""
+    write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", path)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
     """Print a table, framed on a terminal and plainly aligned otherwise.
 
     Args:
-        columns: headings.
+        columns: headings; empty ones for a list of names and numbers.
         rows: cells.
         left: so many columns from the left hold words, the others numbers, which are aligned to the right.
     """
     if sys.stdout.isatty():
         _rich_table(columns, rows, left)
         return
-    lines = [list(columns), *(list(row) for row in rows)]
+    lines = [list(columns)] * any(columns) + [list(row) for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
@@ -46,7 +52,7 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int
     from rich.table import Table
     from rich.text import Text
 
-    framed = Table()
+    framed = Table(show_header=any(columns))
     for position, column in enumerate(columns):
         framed.add_column(column, justify="left" if position < left else "right", overflow="fold")
     for row in rows:
@@ -123,6 +129,18 @@ def write_text(text: str, path: str | None) -> None:
     write_file(path, text)
 
 
+@contextlib.contextmanager
+def into(path: str | None) -> Iterator[None]:
+    """Let what is printed in the context go to a file, or to stdout if there is no path."""
+    if path is None:
+        yield
+        return
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        yield
+    write_text(text.getvalue(), path)
+
+
 def print_program(about: Mapping[str, Any]) -> None:
     """Print what `mmac.compiler.pipeline.describe` says about a program."""
     low, high = about["weight_bytes"][0], about["weight_bytes"][-1]
@@ -171,7 +189,7 @@ def layer_table(report: Report) -> None:
     click.echo(f"layers at {report.levels[-1].level}:")
     rows = [
         (
-            layer.name,
+            layer.name or "(between layers)",
             layer.op,
             f"{layer.macs:,}",
             f"{layer.cycles[-1]:,}",

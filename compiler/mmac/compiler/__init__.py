@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmac.compiler.fates import Fate as Fate
     from mmac.compiler.fates import check_model as check_model
+    from mmac.compiler.files import read_arrays as read_arrays
     from mmac.compiler.files import read_budgets as read_budgets
     from mmac.compiler.files import read_calibration as read_calibration
     from mmac.compiler.passes import MmacWarning as MmacWarning
@@ -31,6 +32,7 @@ _HOME = {
     "PASS_NAMES": "pipeline",
     "check_model": "fates",
     "compile_model": "pipeline",
+    "read_arrays": "files",
     "read_budgets": "files",
     "read_calibration": "files",
     "run_passes": "pipeline",
@@ -46,6 +48,7 @@ __all__ = [
     "Options",
     "check_model",
     "compile_model",
+    "read_arrays",
     "read_budgets",
     "read_calibration",
     "run_passes",

@@ -33,7 +33,7 @@ _HINTS = (
     (r"ceil_mode or auto_pad", "export it with explicit pads"),
     (r"block-quantized|another axis|has several scales", "quantize per tensor, and weights per output channel"),
     (r"weights minus their zero point", "quantize the weights to int8 without zero point"),
-    (r"not quantized|not per tensor to 8 bits|without being quantized", "quantize its operands and its result to 8 bits"),
+    (r"not quantized|not per tensor to 8 bits|without being quantized", "quantize operands and result to 8 bits"),
 )
 """What would help, by what the reason says."""
 
@@ -73,7 +73,10 @@ def check_model(
     """
     refused = unknown_operators(read_model(Path(model)))
     if refused:
-        reason, hint = "onnxruntime does not know the operator", "export it as ONNX operators or as a model-local function"
+        reason, hint = (
+            "onnxruntime does not know the operator",
+            "export it as ONNX operators or as a model-local function",
+        )
         return [Fate(node.name or "", _operator(node), "refused", reason, hint) for node in refused]
     stages: dict[str, ir.Model] = {}
     with warnings.catch_warnings():
@@ -81,18 +84,19 @@ def check_model(
         warnings.simplefilter("ignore", MmacWarning)
         run_passes(model, Options(dims=dims or {}), "partition", progress, stages.__setitem__)
     into = {
-        source: node
-        for node in stages["partition"].graph
-        for source in node.metadata_props.get(SOURCE, "").split(";")
+        source: node for node in stages["partition"].graph for source in node.metadata_props.get(SOURCE, "").split(";")
     }
-    return [_fate(node, into.get(node.name or "")) for node in stages["import"].graph]
+    kept = {node.metadata_props.get(SOURCE, "").partition(";")[0] for node in stages["fold"].graph}
+    return [_fate(node, into.get(node.name or ""), node.name in kept) for node in stages["import"].graph]
 
 
-def _fate(node: ir.Node, into: ir.Node | None) -> Fate:
-    """The fate of a node that has become (part of) `into`."""
+def _fate(node: ir.Node, into: ir.Node | None, kept: bool) -> Fate:
+    """The fate of a node that has become (part of) `into`, after (`kept`) or during the pass `fold`."""
     name, op = node.name or "", _operator(node)
     if into is None:
         return Fate(name, op, "folded", "computed while compiling, or part of its neighbours")
+    if not kept:
+        return Fate(name, op, "folded", f"merged into {into.name}")
     unit, reason = into.metadata_props[UNIT], into.metadata_props.get(REASON, "")
     if unit == "host":
         hint = next((hint for pattern, hint in _HINTS if re.search(pattern, reason)), "")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tomllib
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +80,10 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     """
     where = str(path)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {Path(path).stem: loaded}
-        with loaded:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {Path(path).stem: loaded}
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise UsageError(where, f"cannot be read ({error.strerror or error})", "an .npz or .npy file") from None
@@ -89,3 +92,13 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     except Exception as error:  # numpy, zipfile and zlib raise many unrelated types for damaged files
         found = f"does not hold arrays of numbers ({error or 'it ends early'})"
         raise MalformedError(where, found, "an .npz or .npy file that numpy.save wrote") from None
+
+
+def to_npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Content of an NPZ file with these arrays; unlike `numpy.savez` it takes any name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return content.getvalue()

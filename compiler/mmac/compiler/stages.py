@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from mmac.compiler.graph.budget import ALPHA, BETA
 from mmac.compiler.graph.edit import SOURCE
 from mmac.compiler.graph.partition import REASON, UNIT
 from mmac.compiler.graph.text import to_text as graph_text
+from mmac.compiler.passes import Pass
 from mmac.compiler.tile.ir import TileProgram
 from mmac.compiler.tile.text import to_text as tile_text
 from mmac.isa.asm import disassemble
@@ -42,9 +45,10 @@ def to_onnx(stage: Stage) -> bytes:
     if not isinstance(stage, ir.Model):
         raise UsageError("--format onnx", "the tile IR and the program are no ONNX models", "passes up to terms")
     try:
-        return ir.serde.serialize_model(stage).SerializeToString(deterministic=True)
+        content: bytes = ir.serde.serialize_model(stage).SerializeToString(deterministic=True)
     except ValueError as error:
         raise UsageError("--format onnx", f"the model cannot be one file: {error}", "at most 2 GB") from None
+    return content
 
 
 def to_json(stage: Stage, target: str | None = None) -> dict[str, Any]:
@@ -93,6 +97,16 @@ def _node(node: ir.Node) -> dict[str, Any]:
     return about | {label: node.metadata_props[key] for label, key in labels.items() if key in node.metadata_props}
 
 
+def describe_pass(step: Pass[Any, Any]) -> dict[str, Any]:
+    """Name of a pass, what it does (from its module's first line) and the names of its options."""
+    first_line = (sys.modules[type(step).__module__].__doc__ or "").strip().partition("\n")[0]
+    return {
+        "name": step.name,
+        "does": first_line.partition(": ")[2].rstrip("."),
+        "options": [option.name for option in dataclasses.fields(step)],  # type: ignore[arg-type]
+    }
+
+
 class Dump:
     """An observer of `compile_model` that writes every stage into a folder.
 
@@ -112,6 +126,7 @@ class Dump:
             raise UsageError(str(folder), f"cannot be made a folder ({error.strerror})") from None
 
     def __call__(self, name: str, stage: Stage) -> None:
+        """Write what the pass `name` gave."""
         suffix = {ir.Model: "onnx", TileProgram: "txt", Program: "s"}[type(stage)]
         content = to_onnx(stage) if suffix == "onnx" else to_text(stage)
         write_file(self.folder / f"{self._count:02}_{name}.{suffix}", content)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmac.runtime.report import estimate as estimate
-
     from mmac.runtime.session import Session as Session
     from mmac.runtime.targets import load_target as load_target
 

@@ -55,8 +55,8 @@ class Session:
             ) from error
         self._outputs = {port.name: port for port in self.program.outputs}
         self._lock = threading.Lock()
-        self.host_ms = 0.0
-        """Milliseconds that onnxruntime spent on host segments in the last run."""
+        self.host_ms = [0.0] * len(self.program.plan.levels)
+        """Milliseconds that onnxruntime spent on host segments in the last run at each level; 0 if none was made."""
 
     def get_inputs(self) -> list[NodeArg]:
         """Name, shape and type of each model input."""
@@ -66,9 +66,16 @@ class Session:
         """Name, shape and type of each model output."""
         return [ports.describe(port) for port in self.program.outputs]
 
-    @cached_property
+    @property
     def report(self) -> Report:
-        """Predicted latency, energy and traffic at every level (they do not depend on data)."""
+        """Latency, energy and traffic at every level, on the target that the program was compiled for.
+
+        They are predicted and do not depend on data; only the host's time is measured (`host_ms`).
+        """
+        return self._estimate.with_host_ms(self.host_ms)
+
+    @cached_property
+    def _estimate(self) -> Report:
         from mmac.runtime.report import estimate
 
         return estimate(self.program)
@@ -99,7 +106,9 @@ class Session:
         names = list(self._outputs) if output_names is None else list(output_names)
         for name in names:
             if name not in self._outputs and name not in self.program.tensor:
-                raise UsageError(f"output {name!r}", "no such tensor", *ports.closest(name, self._outputs))
+                raise UsageError(
+                    f"output {name!r}", "no such tensor", *ports.closest(name, {**self._outputs, **self.program.tensor})
+                )
         number = self._level(level)
         ports.check_inputs(self.program.inputs, inputs)
         with self._lock:
@@ -118,7 +127,7 @@ class Session:
             if segment.host is not None:
                 host_ms += self._host.run(segment.host, self._memory)
                 self._keep(kept, keep, self.program.host[segment.host].outputs)
-        self.host_ms = host_ms
+        self.host_ms[level] = host_ms
         return kept
 
     def _feed(self, port: Port, array: Array) -> None:

@@ -184,6 +184,17 @@ def test_programs_that_a_verifier_would_refuse(code: list[table.Queued], text: s
         analyse(small(*code), TARGET)
 
 
+def test_too_many_different_iterations() -> None:
+    """A box that slides over a large view one element at a time, clipped differently in each of 32768 iterations."""
+    walk = table.Walk(t=0, dim=2, origin=-(1 << 16), extent=1 << 16, step=1, loop=0)
+    program = small(table.Loop(count=1 << 15), table.Load(t=0, p=0), table.End())
+    shape = table.Shape(t=0, n=1, h=1, w=1 << 16, c=1)
+    at = next(i for i, instr in enumerate(program.code) if isinstance(instr, table.Loop))
+    code = (*program.code[:at], shape, walk, *program.code[at:])
+    with pytest.raises(ResourceError, match="iterations that all differ"):
+        analyse(dataclasses.replace(program, code=code), TARGET)
+
+
 def test_weights_replaced_inside_the_loop_of_their_reader_are_refused() -> None:
     load, mmac = table.LoadTerms(t=1, p=1), table.Mmac(x=0, y=3, act=0, wgt=1, acc=3, layer=0)
     analyse(small(load, table.Loop(count=3), mmac, table.End(), load), TARGET)

@@ -9,7 +9,7 @@ import click
 from mmac.isa.errors import MalformedError, UsageError
 
 
-@click.command(name="asm")
+@click.command(name="asm", short_help="Assemble a program.")
 @click.argument("source", metavar="FILE.s")
 @click.option("-o", "--output", "out", required=True, metavar="OUT.mmac", help="The program.")
 def command(source: str, out: str) -> None:

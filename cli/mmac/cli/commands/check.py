@@ -13,7 +13,7 @@ from mmac.cli.parameters import dim_option, json_option, parse_dims
 from mmac.isa.errors import UnsupportedError
 
 
-@click.command(name="check")
+@click.command(name="check", short_help="Say where each node of an ONNX model would run.")
 @click.argument("model", metavar="MODEL.onnx")
 @dim_option
 @json_option

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmac.compiler.pipeline import Observer
 
 
-@click.command(name="compile")
+@click.command(name="compile", short_help="Compile an ONNX model to one program for all levels.")
 @click.argument("model", metavar="MODEL.onnx")
 @click.option("-o", "--output", "out", required=True, metavar="OUT.mmac", help="The program.")
 @compilation_options

@@ -7,7 +7,7 @@ import click
 from mmac.cli import output
 
 
-@click.command(name="disasm")
+@click.command(name="disasm", short_help="Print a program as assembly text.")
 @click.argument("program", metavar="PROGRAM.mmac")
 @click.option("-o", "--output", "out", metavar="FILE.s", help="Default: stdout.")
 @click.option("--no-data", is_flag=True, help="Leave out the image and host models: to read, not to assemble.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-@click.command(name="simulate")
+@click.command(name="simulate", short_help="Report latency and energy of a program, and run it.")
 @click.argument("program", metavar="PROGRAM.mmac")
 @click.option(
     "-i",
@@ -162,8 +161,7 @@ def _save(results: Mapping[str, Arrays], path: str | None) -> None:
     """Write results as NPZ: under their names, with the level added if there are several."""
     if path is None:
         return
-    import numpy as np
-
+    from mmac.compiler.files import to_npz
     from mmac.isa.files import write_file
 
     several = len(results) > 1
@@ -172,9 +170,7 @@ def _save(results: Mapping[str, Arrays], path: str | None) -> None:
         for level, arrays in results.items()
         for name, array in arrays.items()
     }
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **named)
-    write_file(path, content.getvalue())
+    write_file(path, to_npz(named))
 
 
 def _print(report: Report, document: Mapping[str, Any], layers: bool, out: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 import onnx_ir as ir
 
@@ -56,10 +58,13 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value is None:
         return None
     if value.const_value is not None:
-        return tuple(int(n) for n in value.const_value.shape)  # type: ignore[call-overload]
-    if value.shape is None or not value.shape.is_static():
-        return None
-    return tuple(int(n) for n in value.shape)  # type: ignore[call-overload]
+        return _ints(value.const_value.shape)
+    return None if value.shape is None else _ints(value.shape)
+
+
+def _ints(shape: Iterable[object]) -> tuple[int, ...] | None:
+    dims = [dim for dim in shape if isinstance(dim, int)]
+    return tuple(dims) if len(dims) == len(list(shape)) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,13 +15,14 @@ from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.execute import session
 from mmac.compiler.passes import MmacWarning
-from mmac.isa.errors import MalformedError
+from mmac.isa.errors import MalformedError, UsageError
 
-Method = Literal["minmax", "entropy", "percentile"]
+METHODS = ("minmax", "entropy", "percentile")
+"""How a range follows from samples: the extremes, or one of onnxruntime's histogram calibrators."""
 Range = tuple[float, float]
 
 _SEED = 2021
-_HISTOGRAM = {
+_HISTOGRAM: dict[str, dict[str, Any]] = {
     # onnxruntime.quantization.calibrate.create_calibrator's own defaults, but asymmetric.
     "entropy": {"num_bins": 128, "num_quantized_bins": 128, "percentile": None},
     "percentile": {"num_bins": 2048, "num_quantized_bins": 2048, "percentile": 99.999},
@@ -29,7 +30,7 @@ _HISTOGRAM = {
 
 
 def calibrate(
-    model: ir.Model, values: Sequence[str], data: Mapping[str, Array] | None, method: Method
+    model: ir.Model, values: Sequence[str], data: Mapping[str, Array] | None, method: str
 ) -> dict[str, Range]:
     """Lowest and highest number to represent for each value.
 
@@ -40,8 +41,11 @@ def calibrate(
         method: ``minmax`` takes the extremes, ``entropy`` and ``percentile`` are onnxruntime's histogram calibrators.
 
     Raises:
+        UsageError: no such method.
         MalformedError: calibration data of the wrong name, shape or type.
     """
+    if method not in METHODS:
+        raise UsageError(f"calibration method {method!r}", "no such method", ", ".join(METHODS))
     feeds = _synthetic(model) if data is None else _batches(model, data)
     inputs = {value.name for value in model.graph.inputs}
     outputs = [value.name for value in model.graph.outputs]

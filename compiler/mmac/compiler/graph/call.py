@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.graph.constants import along, constant_of
-from mmac.compiler.graph.edit import Array, attribute
+from mmac.compiler.graph.constants import constant_of, minus_zero_point
+from mmac.compiler.graph.edit import Array, attribute, operand
 from mmac.compiler.graph.integers import Encoding, clamp
 from mmac.compiler.graph.operators import BY_KIND
 
@@ -68,8 +68,8 @@ class Call:
     def encoding(self, role: str) -> Encoding:
         """Encoding of an integer operand or, as ``y``, of the result."""
         value = self.node.outputs[0] if role == "y" else self.operands[role]
-        zero = self._array(f"{role}_zero_point")
-        scale = self._array(f"{role}_scale")
+        zero = self.array(f"{role}_zero_point")
+        scale = self.array(f"{role}_scale")
         return Encoding(
             float(scale.item()) if scale is not None else 1.0,
             0 if zero is None else int(zero.item()),
@@ -79,40 +79,51 @@ class Call:
     def output(self) -> Output:
         """Encoding and clamp of the result."""
         code = self.encoding("y")
-        low, high = clamp(self._function, code, lambda bound: self._array(bound.name or ""))
+        low, high = clamp(self._function, code, self._number)
         return Output(code.scale, code.zero_point, code.dtype, low, high)
 
     def weights(self) -> Array:
         """Integer weights minus their zero point: [O, I/g, …] of a Conv, [K, N] of a MatMul."""
-        integers = self._array("w")
-        if integers is None:
-            raise ValueError(f"{self.name} has no weights")
-        zero = self._array("w_zero_point")
-        if zero is not None and zero.any():
-            dq = next(node for node in self._function if node.inputs[0] is not None and node.inputs[0].name == "w")
-            axis = attribute(dq, "axis", 1)
-            integers = integers.astype(np.int16) - along(zero.astype(np.int16), integers.ndim, axis)
+        dq = next(node for node in self._function if operand(node, 0).name == "w")
+        integers = minus_zero_point(self.required("w"), self.array("w_zero_point"), attribute(dq, "axis", 1))
         if self.has("Gemm") and attribute(self.core("Gemm"), "transB", 0):
             integers = integers.T
         return integers.astype(np.int8, copy=False)
 
-    def vector(self, role: str) -> Array:
-        """A constant scalar or vector as a vector."""
-        array = self._array(role)
-        return np.zeros(1, np.float32) if array is None else array.reshape(-1)
-
     def bias(self, scale: Array) -> Array:
         """Bias int32 [O] in steps of `scale`, which is x_scale · w_scale of each channel."""
-        integers = self._array("bias")
-        if integers is None:
+        integers, own = self.array("bias"), self.array("bias_scale")
+        if integers is None or own is None:
             return np.zeros(scale.shape, np.int32)
-        own = np.broadcast_to(self.vector("bias_scale").astype(np.float64), scale.shape)
-        integers = np.broadcast_to(integers.reshape(-1), scale.shape)
+        integers, own = (np.broadcast_to(array.reshape(-1), scale.shape) for array in (integers, own))
         if np.allclose(own, scale, rtol=1e-5, atol=0):
-            return np.ascontiguousarray(integers.astype(np.int32))
-        steps = np.rint(integers * own / scale.astype(np.float64))
-        return np.clip(steps, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+            return np.ascontiguousarray(integers, np.int32)
+        steps = np.rint(integers * own.astype(np.float64) / scale)
+        bias: Array = np.clip(steps, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+        return bias
 
-    def _array(self, role: str) -> Array | None:
+    def array(self, role: str) -> Array | None:
+        """A constant operand, or None if there is none of this role."""
         value = self.operands.get(role)
         return None if value is None else constant_of(value)
+
+    def required(self, role: str) -> Array:
+        """A constant operand that the operator requires.
+
+        Raises:
+            ValueError: it is not there, which partition would have refused.
+        """
+        array = self.array(role)
+        if array is None:
+            raise ValueError(f"{self.name} has no {role}")
+        return array
+
+    def _number(self, value: ir.Value) -> Array | None:
+        """A constant of the body: one of its inputs, maybe behind a DequantizeLinear."""
+        node = value.producer()
+        if node is None:
+            return self.array(value.name or "")
+        integers, scale, *zero = (self._number(v) for v in node.inputs if v is not None)
+        if node.op_type != "DequantizeLinear" or integers is None or scale is None:
+            return None
+        return np.asarray(minus_zero_point(integers, zero[0] if zero else None, 0) * scale)

@@ -1,4 +1,4 @@
-"""Rules that spell an operator the one way that later passes know; each changes one node in place."""
+"""Rules that spell an operator the one way that later passes know; each changes the graph around one node in place."""
 
 from __future__ import annotations
 
@@ -8,83 +8,87 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
-from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array, sources
+from mmac.compiler.graph.edit import Editor, attribute, constant_array, operand
 from mmac.compiler.graph.operators import UNARY
+from mmac.compiler.graph.products import plain_gemm, plain_matmul
 
 Rule = Callable[[Editor, ir.Node], bool]
 """Changes the graph around a node of its op_type and says whether it did."""
 
 
-def first_of(*rules: Rule) -> Rule:
+def _first_of(*rules: Rule) -> Rule:
     """The first rule that applies."""
     return lambda editor, node: any(rule(editor, node) for rule in rules)
 
 
 def _become_identity(editor: Editor, node: ir.Node) -> bool:
-    editor.replace(node, ir.node("Identity", node.inputs[:1], outputs=[_like(node.outputs[0])], name=node.name))
+    editor.replace(node, editor.node("Identity", node.inputs[:1], like=node.outputs[0], name=node.name or ""))
     return True
-
-
-def _like(value: ir.Value) -> ir.Value:
-    return ir.Value(name=f"{value.name}_new", type=value.type, shape=value.shape)
 
 
 def _drop_dropout(editor: Editor, node: ir.Node) -> bool:
     """Dropout does nothing at inference; its mask must be unused."""
     training = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if (training is not None and training.any()) or any(mask.uses() for mask in node.outputs[1:]):
+    if (training is not None and training.any()) or any(_is_used(mask) for mask in node.outputs[1:]):
         return False
     node.resize_outputs(1)
     return _become_identity(editor, node)
 
 
+def _is_used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
 def _drop_same_cast(editor: Editor, node: ir.Node) -> bool:
-    value = node.inputs[0]
-    return value is not None and value.dtype == attribute(node, "to", 0) and _become_identity(editor, node)
+    return operand(node, 0).dtype == attribute(node, "to", 0) and _become_identity(editor, node)
 
 
 def _drop_same_shape(editor: Editor, node: ir.Node) -> bool:
-    """Reshape, Flatten, Squeeze, Unsqueeze, Expand, Slice, Pad and Concat that give back what they get."""
+    """Reshape, Flatten, Squeeze, Unsqueeze, Expand, Slice and Pad that give back what they get."""
     before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
     if before is None or before != after:
         return False
-    if node.op_type == "Slice" and any(
-        (constant_array(v) is None or (constant_array(v) < 0).any()) for v in node.inputs[4:5]
-    ):  # type: ignore[operator]
-        return False  # a negative step reverses
-    if node.op_type == "Pad" and (pads := constant_array(node.inputs[1])) is not None and pads.any():
-        return False  # cropped on one side, padded on the other
+    if node.op_type == "Slice" and len(node.inputs) > 4:
+        steps = constant_array(node.inputs[4])
+        if steps is None or (steps < 0).any():
+            return False  # a negative step reverses
+    if node.op_type == "Pad":
+        pads = constant_array(node.inputs[1])
+        if pads is None or pads.any():
+            return False  # cropped on one side, padded on the other
     return _become_identity(editor, node)
 
 
 def _drop_identity_transpose(editor: Editor, node: ir.Node) -> bool:
     perm = attribute(node, "perm", None)
-    return perm == sorted(perm or [1, 0]) and _become_identity(editor, node)
+    return perm is not None and perm == sorted(perm) and _become_identity(editor, node)
+
+
+def _drop_single_concat(editor: Editor, node: ir.Node) -> bool:
+    return len(node.inputs) == 1 and _become_identity(editor, node)
 
 
 def _explicit_window(editor: Editor, node: ir.Node) -> bool:
     """Conv and pools: explicit kernel_shape, strides, pads and dilations instead of auto_pad and ceil_mode."""
     size, result = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    if size is None or result is None:
+    weights = static_shape(node.inputs[1]) if node.op_type == "Conv" else ()
+    if size is None or result is None or weights is None:
         return False
-    weights = static_shape(node.inputs[1]) if node.op_type == "Conv" else None
-    kernel = attribute(node, "kernel_shape", list((weights or ())[2:]))
-    rank = len(kernel)
-    strides, dilations = attribute(node, "strides", [1] * rank), attribute(node, "dilations", [1] * rank)
+    kernel = attribute(node, "kernel_shape", list(weights[2:]))
+    ones = [1] * len(kernel)
+    strides, dilations = attribute(node, "strides", ones), attribute(node, "dilations", ones)
     pads = _explicit_pads(node, size[2:], result[2:], kernel, strides, dilations)
     if pads is None:
         return False
     wanted = {"kernel_shape": kernel, "strides": strides, "pads": pads}
-    if node.op_type != "AveragePool" or "dilations" in node.attributes:
+    if node.op_type != "AveragePool" or dilations != ones:  # AveragePool has dilations from opset 19 on
         wanted["dilations"] = dilations
-    if all(attribute(node, key, None) == value for key, value in wanted.items()) and not (
-        {"auto_pad", "ceil_mode"} & set(node.attributes)
-    ):
+    implicit = {"auto_pad", "ceil_mode"} & set(node.attributes)
+    if not implicit and all(attribute(node, key, None) == value for key, value in wanted.items()):
         return False
-    for key in ("auto_pad", "ceil_mode"):
-        node.attributes.pop(key, None)
-    for attr in ir.convenience.convert_attributes(wanted):
-        node.attributes[attr.name] = attr
+    for key in implicit:
+        node.attributes.pop(key)
+    node.attributes.update({attr.name: attr for attr in ir.convenience.convert_attributes(wanted)})
     return True
 
 
@@ -109,61 +113,34 @@ def _explicit_pads(
         return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
     pads = list(attribute(node, "pads", [0] * 2 * rank)) if mode == "NOTSET" else [0] * 2 * rank
     if attribute(node, "ceil_mode", 0):
-        extra = [n - pads[i] - pads[i + rank] for i, n in enumerate(needed)]
-        if any(e > 0 for e in extra) and attribute(node, "count_include_pad", 0):
-            return None  # the extra column is not counted, explicit padding would be
-        pads = pads[:rank] + [pads[i + rank] + max(e, 0) for i, e in enumerate(extra)]
+        extra = [max(n - pads[i] - pads[i + rank], 0) for i, n in enumerate(needed)]
+        if any(extra) and attribute(node, "count_include_pad", 0):
+            return None  # the windows do not count what lies beyond the padding
+        pads = pads[:rank] + [pads[i + rank] + e for i, e in enumerate(extra)]
     return pads
 
 
 def _drop_indices(editor: Editor, node: ir.Node) -> bool:
-    if len(node.outputs) < 2 or node.outputs[1].uses() or node.outputs[1].is_graph_output():
+    if len(node.outputs) < 2 or _is_used(node.outputs[1]):
         return False
     node.resize_outputs(1)
     return True
 
 
 def _global_pool(editor: Editor, node: ir.Node) -> bool:
-    """GlobalAveragePool and GlobalMaxPool, which are pools over the whole plane."""
-    shape = static_shape(node.inputs[0])
-    return shape is not None and len(shape) in (3, 4) and _pool(editor, node, list(shape[2:]))
-
-
-def _pool(editor: Editor, node: ir.Node, kernel: list[int]) -> bool:
-    """Replace `node` by a pool over the whole plane, and a Reshape if the shape differs."""
-    kind = "MaxPool" if "Max" in node.op_type else "AveragePool"
-    attributes = {"kernel_shape": kernel, "strides": [1] * len(kernel), "pads": [0] * 2 * len(kernel)}
-    before, after = static_shape(node.inputs[0]), static_shape(node.outputs[0])
-    if before is None or after is None:
-        return False
-    pooled = ir.Value(
-        name=editor.fresh(f"{node.name}_pooled"),
-        type=node.outputs[0].type,
-        shape=ir.Shape([*before[:2], *[1] * len(kernel)]),
-    )
-    pool = ir.node(kind, node.inputs[:1], attributes, outputs=[pooled], name=node.name)
-    nodes = [pool]
-    if static_shape(pooled) != after:
-        shape = editor.constant(np.array(after, np.int64), f"{node.name}_shape")
-        nodes.append(ir.node("Reshape", [pooled, shape], outputs=[_like(node.outputs[0])], name=f"{node.name}_reshape"))
-    for new in nodes:
-        new.metadata_props["mmac.source"] = sources([node])
-    editor.replace(node, nodes)
-    return True
+    """GlobalAveragePool and GlobalMaxPool are pools over the whole plane."""
+    return _pool_plane(editor, node, static_shape(node.inputs[0]))
 
 
 def _reduce_plane(editor: Editor, node: ir.Node) -> bool:
     """ReduceMean and ReduceMax over exactly the spatial axes."""
     shape = static_shape(node.inputs[0])
     axes = attribute(node, "axes", None)
-    if axes is None and len(node.inputs) > 1:
-        array = constant_array(node.inputs[1])
-        axes = None if array is None else array.reshape(-1).tolist()
-    if shape is None or axes is None or len(shape) not in (3, 4):
+    if axes is None and len(node.inputs) > 1 and (array := constant_array(node.inputs[1])) is not None:
+        axes = array.reshape(-1).tolist()
+    if shape is None or axes is None or sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))):
         return False
-    if sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))) or _centres(node):
-        return False
-    return _pool(editor, node, list(shape[2:]))
+    return not _centres(node) and _pool_plane(editor, node, shape)
 
 
 def _centres(node: ir.Node) -> bool:
@@ -171,17 +148,32 @@ def _centres(node: ir.Node) -> bool:
     return any(user.op_type == "Sub" and node.inputs[0] in user.inputs for user in node.outputs[0].consumers())
 
 
+def _pool_plane(editor: Editor, node: ir.Node, shape: tuple[int, ...] | None) -> bool:
+    """Replace `node` by a pool over all of its spatial axes, and a Reshape if the result has another shape."""
+    after = static_shape(node.outputs[0])
+    if shape is None or after is None or len(shape) not in (3, 4):
+        return False
+    rank = len(shape) - 2
+    pooled = (*shape[:2], *[1] * rank)
+    attributes = {"kernel_shape": shape[2:], "strides": [1] * rank, "pads": [0] * 2 * rank}
+    kind, name, like = "MaxPool" if "Max" in node.op_type else "AveragePool", node.name or "", node.outputs[0]
+    nodes = [editor.node(kind, node.inputs[:1], attributes, like=like, shape=pooled, name=name, origin=[node])]
+    if pooled != after:
+        target = editor.constant(np.array(after, np.int64), f"{name}_shape")
+        inputs = [nodes[0].outputs[0], target]
+        nodes.append(editor.node("Reshape", inputs, like=like, name=editor.fresh(f"{name}_reshape"), origin=[node]))
+    editor.replace(node, nodes)
+    return True
+
+
 def _sum_to_adds(editor: Editor, node: ir.Node) -> bool:
     if len(node.inputs) == 1:
         return _become_identity(editor, node)
-    total, nodes = node.inputs[0], []
-    for position, value in enumerate(node.inputs[1:]):
-        name = node.name if position == len(node.inputs) - 2 else editor.fresh(f"{node.name}_{position}")
-        add = ir.node("Add", [total, value], outputs=[_like(node.outputs[0])], name=name)
-        add.outputs[0].name = editor.fresh(f"{name}_sum")
-        add.metadata_props["mmac.source"] = sources([node])
-        nodes.append(add)
-        total = add.outputs[0]
+    total, nodes = node.inputs[0], list[ir.Node]()
+    for value in node.inputs[1:]:
+        name = editor.fresh(f"{node.name}_add")
+        nodes.append(editor.node("Add", [total, value], like=node.outputs[0], name=name, origin=[node]))
+        total = nodes[-1].outputs[0]
     editor.replace(node, nodes)
     return True
 
@@ -191,149 +183,51 @@ def _inverse_operand(editor: Editor, node: ir.Node) -> bool:
     array = constant_array(node.inputs[1])
     if array is None or array.dtype != np.float32 or constant_array(node.inputs[0]) is not None:
         return False
-    if node.op_type == "Div" and (not array.all() or not np.isfinite(1 / array).all()):
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = -array if node.op_type == "Sub" else np.float32(1) / array
+    if not np.isfinite(inverse).all():
         return False
-    inverse = -array if node.op_type == "Sub" else np.float32(1) / array
-    operand = editor.constant(inverse, f"{node.inputs[1].name}_inverse")  # type: ignore[union-attr]
-    new = ir.node(
-        "Add" if node.op_type == "Sub" else "Mul",
-        [node.inputs[0], operand],
-        outputs=[_like(node.outputs[0])],
-        name=node.name,
-    )
-    new.metadata_props.update(node.metadata_props)
+    op_type = "Add" if node.op_type == "Sub" else "Mul"
+    inputs = [node.inputs[0], editor.constant(inverse, f"{operand(node, 1).name}_inverse")]
+    new = editor.node(op_type, inputs, like=node.outputs[0], name=node.name or "", origin=[node])
     editor.replace(node, new)
     return True
 
 
 def _uniform_operand(editor: Editor, node: ir.Node) -> bool:
     """A constant tensor whose elements are all equal becomes a scalar, if the result has the same shape."""
-    changed = False
     for index, value in enumerate(node.inputs):
         array = constant_array(value)
         if array is None or array.size < 2 or array.dtype != np.float32 or (array != array.flat[0]).any():
             continue
-        others = [static_shape(other) for other in node.inputs if other is not value]
-        if others == [static_shape(node.outputs[0])]:
-            node.replace_input_with(index, editor.constant(array.reshape(-1)[0].reshape(()), f"{value.name}_scalar"))  # type: ignore[union-attr]
-            changed = True
-    return changed
-
-
-def _plain_gemm(editor: Editor, node: ir.Node) -> bool:
-    """Gemm with alpha = beta = 1, transA = transB = 0 and a bias vector, if its matrix is constant."""
-    weights = constant_array(node.inputs[1])
-    if weights is None:
-        return False
-    steps = (_gemm_matrix(editor, node, weights), _gemm_bias(editor, node), _gemm_data(editor, node))
-    return any(steps)
-
-
-def _gemm_matrix(editor: Editor, node: ir.Node, weights: Array) -> bool:
-    alpha, turned = attribute(node, "alpha", 1.0), attribute(node, "transB", 0)
-    if alpha == 1 and not turned:
-        return False
-    matrix = weights.T if turned else weights
-    matrix = matrix * np.float32(alpha) if alpha != 1 else matrix
-    node.replace_input_with(1, editor.constant(matrix, f"{node.inputs[1].name}_kn"))  # type: ignore[union-attr]
-    node.attributes.pop("transB", None)
-    node.attributes.pop("alpha", None)
-    return True
-
-
-def _gemm_bias(editor: Editor, node: ir.Node) -> bool:
-    """A bias vector stays; anything else is added by a node of its own."""
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    shape = static_shape(node.outputs[0])
-    if bias is None or shape is None:
-        return False
-    array, beta = constant_array(bias), attribute(node, "beta", 1.0)
-    if array is not None and array.size in (1, shape[1]) and array.shape[-1:] != (1,) * (array.size > 1):
-        if beta == 1 and array.shape == shape[1:]:
-            return False
-        vector = np.broadcast_to((array * np.float32(beta)).reshape(-1), shape[1:])
-        node.replace_input_with(2, editor.constant(vector, f"{bias.name}_vector"))
-        node.attributes.pop("beta", None)
+        if [static_shape(v) for i, v in enumerate(node.inputs) if i != index] != [static_shape(node.outputs[0])]:
+            continue
+        scalar = editor.constant(array.reshape(-1)[0].reshape(()), f"{operand(node, index).name}_scalar")
+        node.replace_input_with(index, scalar)
         return True
-    if beta != 1:
-        return False
-    product = ir.node("Gemm", node.inputs[:2], outputs=[_like(node.outputs[0])], name=node.name)
-    product.attributes.update({key: attr for key, attr in node.attributes.items()})
-    product.metadata_props.update(node.metadata_props)
-    product.outputs[0].name = editor.fresh(f"{node.name}_product")
-    total = ir.node("Add", [product.outputs[0], bias], outputs=[_like(node.outputs[0])])
-    total.name = editor.fresh(f"{node.name}_add")
-    total.metadata_props["mmac.source"] = sources([node])
-    editor.replace(node, [product, total])
-    return True
+    return False
 
 
-def _gemm_data(editor: Editor, node: ir.Node) -> bool:
-    if not attribute(node, "transA", 0) or node.inputs[0] is None or node.graph is None:
-        return False
-    editor.graph.insert_before(node, turned := _transpose(editor, node, node.inputs[0]))
-    node.replace_input_with(0, turned.outputs[0])
-    node.attributes.pop("transA", None)
-    return True
-
-
-def _transpose(editor: Editor, node: ir.Node, value: ir.Value) -> ir.Node:
-    """A Transpose of the last two axes of `value`, for `node`."""
-    shape = static_shape(value) or ()
-    rank = len(shape)
-    perm = [*range(rank - 2), rank - 1, rank - 2]
-    name = editor.fresh(f"{node.name}_transpose")
-    output = ir.Value(name=f"{name}_out", type=value.type, shape=ir.Shape([shape[axis] for axis in perm]))
-    new = ir.node("Transpose", [value], {"perm": perm}, outputs=[output], name=name)
-    new.metadata_props["mmac.source"] = sources([node])
-    return new
-
-
-def _plain_matmul(editor: Editor, node: ir.Node) -> bool:
-    """MatMul with its constant matrix [K, N] on the right."""
-    left, right = (constant_array(value) for value in node.inputs)
-    data = static_shape(node.inputs[0])
-    if right is not None and left is None and right.ndim > 2 and data and len(data) >= right.ndim:
-        if right.size != right.shape[-2] * right.shape[-1]:
-            return False
-        matrix = editor.constant(right.reshape(right.shape[-2:]), f"{node.inputs[1].name}_kn")  # type: ignore[union-attr]
-        node.replace_input_with(1, matrix)
-        return True
-    x, result = node.inputs[1], static_shape(node.outputs[0])
-    if left is None or right is not None or left.ndim != 2 or x is None or result is None or len(result) < 2:
-        return False
-    before = _transpose(editor, node, x)
-    product = ir.node(
-        "MatMul",
-        [before.outputs[0], editor.constant(left.T, f"{node.inputs[0].name}_kn")],  # type: ignore[union-attr]
-        outputs=[ir.Value(name=editor.fresh(f"{node.name}_product"), type=node.outputs[0].type)],
-        name=node.name,
-    )
-    product.outputs[0].shape = ir.Shape([*result[:-2], result[-1], result[-2]])
-    product.metadata_props.update(node.metadata_props)
-    editor.replace(node, [before, product, _transpose(editor, node, product.outputs[0])])
-    return True
-
-
-_SAME_SHAPE = dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", "Pad"), _drop_same_shape)
+_SAME_SHAPE = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", "Pad")
 
 CANONICAL: dict[str, Rule] = {
-    **dict.fromkeys(UNARY, _uniform_operand),
-    **_SAME_SHAPE,
+    **dict.fromkeys(sorted(UNARY), _uniform_operand),
+    **dict.fromkeys(_SAME_SHAPE, _drop_same_shape),
     "Dropout": _drop_dropout,
     "Cast": _drop_same_cast,
     "Transpose": _drop_identity_transpose,
+    "Concat": _drop_single_concat,
     "Conv": _explicit_window,
     "AveragePool": _explicit_window,
-    "MaxPool": first_of(_drop_indices, _explicit_window),
+    "MaxPool": _first_of(_drop_indices, _explicit_window),
     "GlobalAveragePool": _global_pool,
     "GlobalMaxPool": _global_pool,
     "ReduceMean": _reduce_plane,
     "ReduceMax": _reduce_plane,
     "Sum": _sum_to_adds,
-    "Sub": first_of(_uniform_operand, _inverse_operand),
-    "Div": first_of(_uniform_operand, _inverse_operand),
-    "Gemm": _plain_gemm,
-    "MatMul": _plain_matmul,
+    "Sub": _first_of(_uniform_operand, _inverse_operand),
+    "Div": _first_of(_uniform_operand, _inverse_operand),
+    "Gemm": plain_gemm,
+    "MatMul": plain_matmul,
 }
 """Rule for each op_type."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.graph.edit import Array, attribute
+from mmac.compiler.graph.edit import Array, attribute, constant_array
 
 
 def is_constant(value: ir.Value | None) -> bool:
@@ -24,14 +24,21 @@ def constant_of(value: ir.Value | None) -> Array | None:
         return None
     node = value.producer()
     if node is None:
-        return value.const_value.numpy()  # type: ignore[union-attr]
+        return constant_array(value)
     quantized, scale, *zero = (constant_of(v) for v in node.inputs if v is not None)
     if quantized is None or scale is None:
         return None
-    shift = zero[0] if zero and zero[0] is not None else np.zeros((), quantized.dtype)
     axis = attribute(node, "axis", 1)
-    wide = quantized.astype(np.int32) - along(shift.astype(np.int32), quantized.ndim, axis)
+    wide = minus_zero_point(quantized, zero[0] if zero else None, axis)
     return np.asarray(wide.astype(np.float32) * along(scale, quantized.ndim, axis))
+
+
+def minus_zero_point(integers: Array, zero: Array | None, axis: int) -> Array:
+    """`integers` less their zero points, a scalar or one per index of `axis`; as they are if those are 0."""
+    if zero is None or not zero.any():
+        return integers
+    wide = np.int16 if integers.itemsize == 1 else np.int64
+    return np.asarray(integers.astype(wide) - along(zero.astype(wide), integers.ndim, axis))
 
 
 def along(vector: Array, rank: int, axis: int) -> Array:

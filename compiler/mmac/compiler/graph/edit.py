@@ -52,17 +52,29 @@ class Editor:
         inputs: Sequence[ir.Value | None],
         attributes: Mapping[str, Any] | None = None,
         *,
+        like: ir.Value,
         name: str,
-        like: Sequence[ir.Value],
-        domain: str = "",
-        overload: str = "",
-        source: str = "",
+        shape: Sequence[int] | None = None,
+        dtype: ir.DataType | None = None,
+        origin: Iterable[ir.Node] = (),
     ) -> ir.Node:
-        """A new node outside the graph, one output for each value of `like`, with its type and shape."""
-        name = self.fresh(name)
-        outputs = [similar(value, self.fresh(f"{name}_out")) for value in like]
-        node = ir.node(op_type, inputs, attributes, domain=domain, overload=overload, outputs=outputs, name=name)
-        if source:
+        """A new node with one output, outside the graph.
+
+        Args:
+            op_type: ONNX operator.
+            inputs: operands.
+            attributes: attributes as plain Python.
+            like: value that the output resembles.
+            name: of the node, not used by any other that stays.
+            shape: of the output, if not that of `like`.
+            dtype: of the output, if not that of `like`.
+            origin: nodes that it is made of.
+        """
+        output = similar(like, self.fresh(f"{name}_out"), dtype)
+        if shape is not None:
+            output.shape = ir.Shape(list(shape))
+        node = ir.node(op_type, inputs, attributes, outputs=[output], name=name)
+        if source := sources(origin):
             node.metadata_props[SOURCE] = source
         return node
 
@@ -95,9 +107,28 @@ def constant_array(value: ir.Value | None) -> Array | None:
     return value.const_value.numpy()
 
 
-def is_constant(value: ir.Value | None) -> bool:
-    """True for an initializer."""
-    return value is not None and value.const_value is not None and value.is_initializer()
+def operand(node: ir.Node, index: int) -> ir.Value:
+    """An input that the operator requires.
+
+    Raises:
+        ValueError: it is not there, which the ONNX checker would have found.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        raise ValueError(f"node {node.name} has no input {index}")
+    return value
+
+
+def maker(value: ir.Value) -> ir.Node:
+    """The node that makes a value.
+
+    Raises:
+        ValueError: it is an input or an initializer, which the caller has excluded.
+    """
+    node = value.producer()
+    if node is None:
+        raise ValueError(f"value {value.name} is made by no node")
+    return node
 
 
 def only_user(value: ir.Value) -> ir.Node | None:

@@ -63,7 +63,7 @@ def session(
 
 def run(model: ir.Model, feeds: Mapping[str, Array], *, optimize: bool = True) -> dict[str, Array]:
     """Outputs of `model` by name."""
-    names = [value.name for value in model.graph.outputs]
+    names = [value.name or "" for value in model.graph.outputs]
     return dict(zip(names, session(model, optimize=optimize).run(names, dict(feeds)), strict=True))
 
 
@@ -73,14 +73,10 @@ def _lend_weights(graph: ir.Graph) -> tuple[list[str], list[ort.OrtValue]]:
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype not in _PLAIN:
             continue
+        array = tensor.numpy()
         names.append(name)
-        arrays.append(ort.OrtValue.ortvalue_from_numpy(tensor.numpy()))
+        arrays.append(ort.OrtValue.ortvalue_from_numpy(array))
         value.const_value = ir.ExternalTensor(
-            "weights",
-            0,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=tensor.shape,
-            name=name,  # type: ignore[arg-type]
+            "weights", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(array.shape), name=name
         )
     return names, arrays

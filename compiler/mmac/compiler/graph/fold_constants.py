@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
-from mmac.compiler.graph.edit import Editor, attribute, is_constant, remove_unused
+from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array, remove_unused
 from mmac.compiler.graph.execute import session
 
 _NEVER = frozenset(
@@ -33,7 +33,7 @@ def fold_constants(editor: Editor) -> bool:
     constant: dict[ir.Value, None] = {}
     nodes: list[ir.Node] = []
     for node in editor.graph:
-        if _foldable(node) and all(v is None or is_constant(v) or v in constant for v in node.inputs):
+        if _foldable(node) and all(v is None or v in constant or constant_array(v) is not None for v in node.inputs):
             nodes.append(node)
             constant.update(dict.fromkeys(node.outputs))
     inside = set(nodes)
@@ -52,7 +52,7 @@ def _foldable(node: ir.Node) -> bool:
     return not any(output.is_graph_output() or output.dtype == ir.DataType.STRING for output in node.outputs)
 
 
-def _evaluate(model: ir.Model, values: list[ir.Value]) -> list[np.ndarray]:  # type: ignore[type-arg]
+def _evaluate(model: ir.Model, values: list[ir.Value]) -> list[Array]:
     part = model.clone()
     by_name = ir.convenience.create_value_mapping(part.graph)
     part.graph.inputs.clear()

@@ -12,7 +12,20 @@ from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import constant_of, is_constant
-from mmac.compiler.graph.edit import SOURCE, Array, Editor, attribute, similar, sources, take_over
+from mmac.compiler.graph.edit import (
+    SOURCE,
+    Array,
+    Editor,
+    attribute,
+    maker,
+    operand,
+    similar,
+    sources,
+    take_over,
+)
+
+SCALE, ZERO_POINT = "mmac.scale", "mmac.zero_point"
+"""Metadata keys of an integer value: real = scale · (q − zero_point)."""
 
 DATA_TYPES = (ir.DataType.UINT8, ir.DataType.INT8)
 
@@ -58,11 +71,16 @@ def clamp(nodes: Iterable[ir.Node], code: Encoding, constant: Callable[[ir.Value
     return low, high
 
 
+def note_encoding(value: ir.Value, code: Encoding) -> None:
+    """Write on a value of the graph what its integers mean."""
+    value.metadata_props.update({SCALE: repr(code.scale), ZERO_POINT: str(code.zero_point)})
+
+
 def encoding(node: ir.Node | None) -> Encoding | None:
     """Encoding of a QuantizeLinear or DequantizeLinear node with one scale and 8-bit integers, else None."""
     if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
         return None
-    dtype = (node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]).dtype  # type: ignore[union-attr]
+    dtype = (node.outputs[0] if node.op_type == "QuantizeLinear" else operand(node, 0)).dtype
     scale = constant_of(node.inputs[1])
     zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
     if dtype not in DATA_TYPES or scale is None or zero is None or scale.size != 1 or zero.size != 1:
@@ -84,16 +102,16 @@ def move_to_integers(editor: Editor) -> set[ir.Node]:
     Returns:
         The integer nodes.
     """
-    made: set[ir.Node] = set()
+    made: list[ir.Node | None] = []
     for node in list(editor.graph):
-        if (cluster := _movable(node)) is not None and (node := _sink(editor, cluster)) is not None:
-            made.add(node)
+        if (cluster := _movable(node)) is not None:
+            made.append(_sink(editor, cluster))
     for node in reversed(list(editor.graph)):
-        if (cluster := _movable(node)) is not None and (node := _hoist(editor, cluster)) is not None:
-            made.add(node)
+        if (cluster := _movable(node)) is not None:
+            made.append(_hoist(editor, cluster))
     for node in list(editor.graph):
         _cancel_pair(editor, node)
-    return made
+    return {node for node in made if node is not None}
 
 
 def _movable(node: ir.Node) -> Cluster | None:
@@ -104,27 +122,18 @@ def _movable(node: ir.Node) -> Cluster | None:
 def _sink(editor: Editor, cluster: Cluster) -> ir.Node | None:
     """``op(DQ(q))`` → ``DQ(op(q))``, if all operands are encoded alike."""
     node = cluster.core
-    codes = {source_encoding(value) for value in cluster.inputs}
-    code = next(iter(codes))
-    if len(codes) != 1 or code is None or not _pad_is_exact(node, code):
+    code = source_encoding(cluster.inputs[0])
+    if code is None or not _pad_is_exact(node, code) or any(source_encoding(v) != code for v in cluster.inputs):
         return None
-    pairs = [value.producer() for value in cluster.inputs]
-    integers = [dq.inputs[0] for dq in pairs if dq is not None]
-    new = _integer_node(editor, node, integers, code)
+    pairs = [maker(value) for value in cluster.inputs]
+    new = _integer_node(editor, node, [operand(dq, 0) for dq in pairs], code)
     editor.graph.insert_before(node, new)
-    parameters = pairs[0].inputs[1:]  # type: ignore[union-attr]
-    for old, made in zip(node.outputs, new.outputs, strict=True):
-        restored = similar(old, f"{made.name}_dequantized")
-        dq = ir.node(
-            "DequantizeLinear",
-            [made, *parameters],
-            outputs=[restored],
-            name=editor.fresh(f"{made.name}_DequantizeLinear"),
-        )
+    for old, integers in zip(node.outputs, new.outputs, strict=True):
+        name = editor.fresh(f"{integers.name}_DequantizeLinear")
+        dq = editor.node("DequantizeLinear", [integers, *pairs[0].inputs[1:]], like=old, name=name)
         editor.graph.insert_before(node, dq)
-        take_over(old, restored)
+        take_over(old, dq.outputs[0])
     editor.graph.remove(node, safe=True)
-    new.name = node.name
     return new
 
 
@@ -132,19 +141,18 @@ def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
     """``Q(op(x))`` → ``op(Q(x))``, if nothing else sees the result and every Q is alike."""
     node = cluster.core
     users = [user for output in node.outputs for user in output.consumers()]
-    codes = {encoding(user) if user.op_type == "QuantizeLinear" else None for user in users}
-    if len(codes) != 1 or None in codes or any(output.is_graph_output() for output in node.outputs):
+    code = encoding(users[0]) if users else None
+    seen = [*node.outputs, *(output for user in users for output in user.outputs)]
+    if code is None or any(value.is_graph_output() for value in seen):
         return None
-    code = next(iter(codes))
-    if code is None or any(user.outputs[0].is_graph_output() for user in users):
+    if any(user.op_type != "QuantizeLinear" or encoding(user) != code for user in users):
         return None
     integers: list[ir.Value] = []
     for value in cluster.inputs:
-        quantized = similar(value, editor.fresh(f"{value.name}_quantized"), code.dtype)
         name = editor.fresh(f"{value.name}_QuantizeLinear")
-        q = ir.node("QuantizeLinear", [value, *users[0].inputs[1:]], outputs=[quantized], name=name)
+        q = editor.node("QuantizeLinear", [value, *users[0].inputs[1:]], like=value, dtype=code.dtype, name=name)
         editor.graph.insert_before(node, q)
-        integers.append(quantized)
+        integers.append(q.outputs[0])
     new = _integer_node(editor, node, integers, code)
     editor.graph.insert_before(node, new)
     for old, made in zip(node.outputs, new.outputs, strict=True):
@@ -152,37 +160,36 @@ def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
             user.outputs[0].replace_all_uses_with(made)
             editor.graph.remove(user, safe=True)
     editor.graph.remove(node, safe=True)
-    new.name = node.name
     return new
 
 
 def _integer_node(editor: Editor, node: ir.Node, integers: list[ir.Value], code: Encoding) -> ir.Node:
     """The same operation on integers."""
     outputs = [similar(value, editor.fresh(f"{value.name}_integer"), code.dtype) for value in node.outputs]
-    parameters: list[ir.Value | None] = list(node.inputs[len(integers) :])
+    parameters = list(node.inputs[len(integers) :])
     attributes = dict(node.attributes)
-    domain = ""
-    if node.op_type == "MaxPool":
-        domain, outputs = DOMAIN, outputs[:1]
-    elif node.op_type == "Pad" and attribute(node, "mode", "constant") == "constant":
+    if node.op_type == "Pad" and attribute(node, "mode", "constant") == "constant":
         fill = np.asarray(code.quantize(_pad_value(node)), code.dtype.numpy())
-        parameters = [parameters[0], editor.constant(fill, f"{node.name}_fill"), *parameters[2:]]
+        parameters[1:2] = [editor.constant(fill, f"{node.name}_fill")]
     elif node.op_type == "Resize":
-        factors = np.divide(static_shape(node.outputs[0]), static_shape(node.inputs[0]))  # type: ignore[arg-type]
-        parameters = [None, editor.constant(factors.astype(np.float32), f"{node.name}_factors")]
-        attributes = {}
-        extra = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        attributes = {attr.name: attr for attr in ir.convenience.convert_attributes(extra)}
+        before, after = static_shape(node.inputs[0]) or (), static_shape(node.outputs[0]) or ()
+        factors = np.array([b / a for a, b in zip(before, after, strict=True)], np.float32)
+        parameters = [None, editor.constant(factors, f"{node.name}_factors")]
+        attributes = {attr.name: attr for attr in ir.convenience.convert_attributes(_REPEAT)}
     new = ir.Node(
-        domain,
+        DOMAIN if node.op_type == "MaxPool" else "",
         node.op_type,
         [*integers, *parameters],
         attributes.values(),
         outputs=outputs,
-        name=editor.fresh(f"{node.name}_integer"),
+        name=node.name,
     )
     new.metadata_props[SOURCE] = sources([node])
     return new
+
+
+_REPEAT = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+"""Attributes of a Resize by whole factors: each element is repeated."""
 
 
 def _pad_value(node: ir.Node) -> float:
@@ -195,7 +202,7 @@ def _pad_is_exact(node: ir.Node, code: Encoding) -> bool:
     if node.op_type != "Pad":
         return True
     value = _pad_value(node)
-    return np.float32(code.quantize(value) - code.zero_point) * np.float32(code.scale) == np.float32(value)
+    return bool(np.float32(code.quantize(value) - code.zero_point) * np.float32(code.scale) == np.float32(value))
 
 
 def _cancel_pair(editor: Editor, node: ir.Node) -> None:
@@ -204,8 +211,6 @@ def _cancel_pair(editor: Editor, node: ir.Node) -> None:
     if node.op_type != "QuantizeLinear" or code is None or source_encoding(node.inputs[0]) != code:
         return
     output = node.outputs[0]
-    integers = node.inputs[0].producer().inputs[0]  # type: ignore[union-attr]
-    if output.is_graph_output() or integers is None:
-        return
-    output.replace_all_uses_with(integers)
-    editor.graph.remove(node, safe=True)
+    if not output.is_graph_output():
+        output.replace_all_uses_with(operand(maker(operand(node, 0)), 0))
+        editor.graph.remove(node, safe=True)

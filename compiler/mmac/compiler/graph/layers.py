@@ -8,10 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.graph.clusters import Cluster, match
-from mmac.compiler.graph.constants import along, constant_of
-from mmac.compiler.graph.edit import Array, attribute
+from mmac.compiler.graph.constants import constant_of, minus_zero_point
+from mmac.compiler.graph.edit import Array, attribute, maker, operand
+from mmac.compiler.graph.integers import source_encoding
 from mmac.compiler.graph.weights import channel_axis
-from mmac.isa.plan import Level
+from mmac.isa.plan import MAX_BETA, Level
 from mmac.isa.terms import data_table, group_term_count, term_count
 
 
@@ -50,13 +51,9 @@ def is_array_layer(node: ir.Node) -> bool:
     return (
         isinstance(cluster, Cluster)
         and cluster.operator.unit == "array"
-        and all(_dequantized(value) for value in node.inputs[:2])
+        and source_encoding(node.inputs[0]) is not None
+        and not weight_refusal(node)
     )
-
-
-def _dequantized(value: ir.Value | None) -> bool:
-    producer = value.producer() if value is not None else None
-    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _reached(graph: ir.Graph, starts: set[ir.Node], *, forward: bool) -> set[ir.Node]:
@@ -71,29 +68,39 @@ def _reached(graph: ir.Graph, starts: set[ir.Node], *, forward: bool) -> set[ir.
 
 def full_level(layer: ArrayLayer) -> Level:
     """The budgets at which this layer drops nothing: the terms of its largest group and of its largest datum."""
-    integers, axis = integer_weights(layer.node)
-    alpha = int(group_term_count(reduction_last(integers, layer.node.op_type, axis)).max(initial=1))
-    dq = layer.node.inputs[0].producer()  # type: ignore[union-attr]
-    quantized = dq.inputs[0]  # type: ignore[union-attr]
-    zero = constant_of(dq.inputs[2]) if len(dq.inputs) > 2 else None  # type: ignore[union-attr]
-    signed = quantized is not None and quantized.dtype == ir.DataType.INT8
-    values = data_table(0 if zero is None else int(zero.item()), signed, 9)
-    return Level(max(alpha, 1), max(int(term_count(values).max()), 1))
+    node = layer.node
+    weights = integer_weights(node)
+    rows = np.moveaxis(weights, 1, -1).reshape(len(weights), -1) if node.op_type == "Conv" else weights
+    alpha = int(group_term_count(rows if channel_axis(node) == 0 else rows.T).max(initial=1))
+    code = source_encoding(operand(node, 0))
+    if code is None:
+        return Level(alpha, MAX_BETA)
+    values = data_table(code.zero_point, code.dtype == ir.DataType.INT8, MAX_BETA)
+    return Level(alpha, int(term_count(values).max(initial=1)))
 
 
-def integer_weights(node: ir.Node) -> tuple[Array, int]:
-    """Weights of an array layer minus their zero point (int16), and the axis of the output channels."""
-    dq = node.inputs[1].producer()  # type: ignore[union-attr]
-    integers, *rest = (constant_of(value) for value in dq.inputs if value is not None)  # type: ignore[union-attr]
-    axis = channel_axis(node)
-    wide = integers.astype(np.int16)  # type: ignore[union-attr]
-    if len(rest) > 1 and rest[1] is not None and rest[1].any():
-        wide = wide - along(rest[1].astype(np.int16), wide.ndim, attribute(dq, "axis", 1))  # type: ignore[arg-type]
-    return wide, axis
+def integer_weights(node: ir.Node) -> Array:
+    """Weights of an array layer minus their zero point, in the node's own layout."""
+    dq = maker(operand(node, 1))
+    integers = constant_of(operand(dq, 0))
+    if integers is None:
+        raise ValueError(f"node {node.name} has no constant weights")
+    zero = constant_of(dq.inputs[2]) if len(dq.inputs) > 2 else None
+    return minus_zero_point(integers, zero, attribute(dq, "axis", 1))
 
 
-def reduction_last(weights: Array, op_type: str, axis: int) -> Array:
-    """[O, K]: one row per output channel, the reduction axis in the order (kernel row, kernel column, channel)."""
-    if op_type == "Conv":
-        return np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1)
-    return weights.T if axis == 1 else weights
+def weight_refusal(node: ir.Node) -> str:
+    """Why the array cannot hold the weights of a Conv, Gemm or MatMul (an empty string if it can)."""
+    dq = operand(node, 1).producer()
+    if dq is None or dq.op_type != "DequantizeLinear":
+        return f"weights {operand(node, 1).name!r} are not quantized"
+    scale, dtype = constant_of(operand(dq, 1)), operand(dq, 0).dtype
+    if scale is None or attribute(dq, "block_size", 0) or scale.ndim > 1:
+        return "block-quantized weights"
+    weights = integer_weights(node)
+    if scale.size > 1 and attribute(dq, "axis", 1) % weights.ndim != channel_axis(node):
+        return "weight scales along another axis than the output channels"
+    if dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
+        return f"weights are {dtype.name.lower() if dtype else 'of unknown type'}, not int8 or uint8"
+    low, high = int(weights.min()), int(weights.max())
+    return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"

@@ -7,54 +7,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.constants import constant_of, is_constant
 from mmac.compiler.graph.edit import attribute
 
+Floats = npt.NDArray[np.float64]
+
 Check = Callable[[ir.Node], str]
 """Why a node cannot be mapped (an empty string if it can)."""
 
-UNARY = frozenset(
-    [
-        "Abs",
-        "Add",
-        "Celu",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Log",
-        "Max",
-        "Min",
-        "Mish",
-        "Mul",
-        "Neg",
-        "PRelu",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Tanh",
-        "ThresholdedRelu",
-        "QuickGelu",
-    ]
+_ARITHMETIC = (
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Min",
+    "Max",
+    "Neg",
+    "Abs",
+    "Sign",
+    "Reciprocal",
+    "Sqrt",
+    "Exp",
+    "Log",
 )
+_STEPS = ("Ceil", "Floor", "Round", "Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "HardSigmoid", "HardSwish")
+_SMOOTH = ("Sigmoid", "Tanh", "Erf", "Softplus", "Softsign", "Elu", "Celu", "Selu", "Gelu", "QuickGelu", "Mish")
+
+UNARY = frozenset((*_ARITHMETIC, *_STEPS, *_SMOOTH))
 """Operators that, on one tensor and scalar constants, are a function of each element: a 256-entry table."""
 
 
@@ -108,8 +92,8 @@ def check_matmul(node: ir.Node) -> str:
     return ""
 
 
-def check_binary(node: ir.Node) -> str:
-    """Element-wise operators on two tensors, of which one may be constant."""
+def check_nothing(node: ir.Node) -> str:
+    """Element-wise operators fit as they are."""
     return ""
 
 
@@ -164,28 +148,29 @@ def check_resize(node: ir.Node) -> str:
     return ""
 
 
-def _nearest_indices(node: ir.Node, size: int, big: int) -> np.ndarray:  # type: ignore[type-arg]
+_ROUNDING: dict[str, Callable[[Floats], Floats]] = {
+    "round_prefer_floor": lambda position: np.ceil(position - 0.5),
+    "round_prefer_ceil": lambda position: np.floor(position + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _nearest_indices(node: ir.Node, size: int, big: int) -> npt.NDArray[np.int64]:
     """Source index of each output of ONNX Resize in mode nearest along one axis (operator Resize-19)."""
-    if size == big:
-        return np.arange(big)
     out = np.arange(big, dtype=np.float64)
     scale = big / size
     mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if mode in ("half_pixel", "half_pixel_symmetric") or (mode == "pytorch_half_pixel" and big > 1):
-        where = (out + 0.5) / scale - 0.5
-    elif mode == "asymmetric":
-        where = out / scale
+        position = (out + 0.5) / scale - 0.5
+    elif mode == "asymmetric" or size == big:
+        position = out / scale
     elif mode == "align_corners":
-        where = out * (size - 1) / (big - 1)
+        position = out * (size - 1) / (big - 1)
     else:
         return np.full(big, -1)
-    rounding = {
-        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
-        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
-    }[attribute(node, "nearest_mode", "round_prefer_floor")]
-    return np.clip(rounding(where), 0, size - 1).astype(np.int64)
+    rounding = _ROUNDING[attribute(node, "nearest_mode", "round_prefer_floor")]
+    return np.clip(rounding(position), 0, size - 1).astype(np.int64)
 
 
 def check_pad(node: ir.Node) -> str:
@@ -205,8 +190,8 @@ def _layout(op_type: str, check: Check = check_layout) -> Operator:
 OPERATORS: tuple[Operator, ...] = (
     Operator("Conv", "array", frozenset(("Conv",)), ("x",), check_conv, tail=True),
     Operator("MatMul", "array", frozenset(("MatMul", "Gemm")), ("x",), check_matmul, tail=True),
-    Operator("Add", "vector", frozenset(("Add", "Sub")), ("a", "b"), check_binary, tail=True),
-    Operator("Mul", "vector", frozenset(("Mul",)), ("a", "b"), check_binary, tail=True),
+    Operator("Add", "vector", frozenset(("Add", "Sub")), ("a", "b"), check_nothing, tail=True),
+    Operator("Mul", "vector", frozenset(("Mul",)), ("a", "b"), check_nothing, tail=True),
     Operator("AveragePool", "vector", frozenset(("AveragePool",)), ("x",), check_average_pool, tail=True),
     Operator("MaxPool", "vector", frozenset(("MaxPool",)), ("x",), check_max_pool, shares_scale=True),
     _layout("Reshape"),
@@ -223,7 +208,7 @@ OPERATORS: tuple[Operator, ...] = (
     _layout("Identity"),
 )
 
-TABLE = Operator("Table", "vector", UNARY, ("x",), check_binary)
+TABLE = Operator("Table", "vector", UNARY, ("x",), check_nothing)
 """Any function of one element; its core is a whole cluster, not one node."""
 
 BY_OP_TYPE = {op_type: operator for operator in OPERATORS for op_type in operator.core}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from mmac.compiler.graph.bodies import DOMAIN
-from mmac.compiler.graph.edit import SOURCE, Editor, similar, sources
+from mmac.compiler.graph.constants import is_constant
+from mmac.compiler.graph.edit import SOURCE, Editor, maker, similar, sources
 from mmac.compiler.graph.operators import Operator
 
 _PARAMETERS = ("", "_scale", "_zero_point")
@@ -39,7 +40,7 @@ class Outline:
             name: of the call, unique in the model.
         """
         for value, role in roles.items():
-            self._copy(value.producer(), role)  # type: ignore[arg-type]
+            self._copy(maker(value), role)
         for node in nodes:
             self._copy(node, "")
         self._copy(self._q, "y")
@@ -62,20 +63,21 @@ class Outline:
     def _copy(self, node: ir.Node, role: str) -> None:
         """A copy of `node` in the body; what it reads from outside becomes an input."""
         inputs = [self._read(value, role, position) for position, value in enumerate(node.inputs)]
-        outputs = [
-            similar(value, f"v{len(self._body)}" if index == 0 else f"v{len(self._body)}_{index}")
-            for index, value in enumerate(node.outputs)
-        ]
+        step = len(self._body)
+        outputs = [similar(value, f"v{step}_{index}") for index, value in enumerate(node.outputs)]
         if node is self._q:
             outputs[0].name = "y"
         self._inner.update(zip(node.outputs, outputs, strict=True))
-        self._body.append(
-            ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), outputs=outputs, name=node.name)
-        )
+        copy = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), outputs=outputs, name=node.name)
+        self._body.append(copy)
 
     def _read(self, value: ir.Value | None, role: str, position: int) -> ir.Value | None:
-        if value is None or value in self._inner:
-            return None if value is None else self._inner[value]
+        if value is None:
+            return None
+        if value not in self._inner and is_constant(value) and value.producer() is not None:
+            self._copy(maker(value), f"k{len(self._body)}")
+        if value in self._inner:
+            return self._inner[value]
         formal = role + _PARAMETERS[position] if role else f"c{len(self._formals)}"
         inner = similar(value, formal)
         self._formals[formal] = inner

@@ -6,17 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.graph.bodies import DOMAIN, VERSION, declare
+from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.clusters import Cluster, match
-from mmac.compiler.graph.constants import constant_of, is_constant
-from mmac.compiler.graph.edit import SOURCE, Editor, attribute, remove_unused
-from mmac.compiler.graph.integers import encoding, move_to_integers, source_encoding
+from mmac.compiler.graph.constants import is_constant
+from mmac.compiler.graph.edit import SOURCE, Editor, maker, operand, remove_unused
+from mmac.compiler.graph.integers import (
+    SCALE,
+    ZERO_POINT,
+    encoding,
+    move_to_integers,
+    note_encoding,
+    source_encoding,
+)
+from mmac.compiler.graph.layers import weight_refusal
 from mmac.compiler.graph.operators import BY_KIND, TABLE
 from mmac.compiler.graph.outline import Outline
-from mmac.compiler.graph.weights import channel_axis
 from mmac.compiler.passes import Pass
 
 UNIT, REASON = "mmac.unit", "mmac.reason"
@@ -55,6 +62,7 @@ class Partition(Pass[ir.Model, ir.Model]):
                 _outline(editor, node, reasons)
         remove_unused(result)
         _label(result, layout, reasons)
+        _note_encodings(result)
         return result
 
 
@@ -109,34 +117,12 @@ def _refusal(cluster: Cluster, result: ir.Value) -> str:
             return f"operand {value.name!r} is {_dtype(node.inputs[0])}, or has several scales"
     if result.is_graph_output() or any(user.op_type != "QuantizeLinear" for user in result.consumers()):
         return f"its result {result.name!r} is also used without being quantized"
-    return _weight_refusal(cluster) if cluster.operator.unit == "array" else ""
-
-
-def _weight_refusal(cluster: Cluster) -> str:
+    if cluster.operator.unit != "array":
+        return ""
     for value, role in _constant_roles(cluster).items():
-        dq = value.producer()
-        if dq is None or dq.op_type != "DequantizeLinear":
-            return f"{'weights' if role == 'w' else 'bias'} {value.name!r} not quantized"
-        if role == "bias" and dq.inputs[0].dtype != ir.DataType.INT32:  # type: ignore[union-attr]
-            return f"bias {value.name!r} is {_dtype(dq.inputs[0])}, not int32"
-    dq = cluster.core.inputs[1].producer()  # type: ignore[union-attr]
-    integers, scale, *zeros = (constant_of(value) for value in dq.inputs if value is not None)  # type: ignore[union-attr]
-    if integers is None or scale is None or attribute(dq, "block_size", 0):  # type: ignore[arg-type]
-        return "block-quantized weights"
-    axis = attribute(dq, "axis", 1) % integers.ndim  # type: ignore[arg-type]
-    if scale.size > 1 and axis != channel_axis(cluster.core):
-        return "weight scales along another axis than the output channels"
-    low, high = int(integers.min()), int(integers.max())
-    for zero in zeros:
-        if zero is not None and zero.size > 1 and zero.any():
-            others = tuple(i for i in range(integers.ndim) if i != axis)
-            wide = integers.astype(np.int32)
-            low = int((wide.min(axis=others) - zero).min())
-            high = int((wide.max(axis=others) - zero).max())
-        elif zero is not None:
-            shift = int(zero.reshape(-1)[0])
-            low, high = low - shift, high - shift
-    return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"
+        if role == "bias" and (value.producer() is None or operand(maker(value), 0).dtype != ir.DataType.INT32):
+            return f"bias {value.name!r} is not quantized to int32"
+    return weight_refusal(cluster.core)
 
 
 def _label(model: ir.Model, layout: Iterable[ir.Node], reasons: dict[ir.Node, str]) -> None:
@@ -161,6 +147,31 @@ def _at_border(node: ir.Node) -> bool:
     if node.op_type == "QuantizeLinear":
         return node.inputs[0] is not None and node.inputs[0].is_graph_input()
     return node.outputs[0].is_graph_output()
+
+
+def _note_encodings(model: ir.Model) -> None:
+    """Write on every integer value of the graph what its integers mean."""
+    for node in model.graph:
+        if (code := encoding(node)) is not None:
+            note_encoding(operand(node, 0) if node.op_type == "DequantizeLinear" else node.outputs[0], code)
+        elif node.domain == DOMAIN and node.overload:
+            call = Call(node, model)
+            note_encoding(node.outputs[0], call.encoding("y"))
+            for role, value in zip(BY_KIND[node.op_type].roles, call.integers, strict=False):
+                note_encoding(value, call.encoding(role))
+    for nodes in (list(model.graph), list(reversed(model.graph))):
+        for node in nodes:
+            if BY_KIND.get(node.op_type, TABLE).shares_scale and node.metadata_props[UNIT] != "host":
+                _share_encoding(node)
+
+
+def _share_encoding(node: ir.Node) -> None:
+    """What goes into a layout operation and what comes out of it means the same."""
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None and not value.is_initializer()]
+    known = next((value.metadata_props for value in values if SCALE in value.metadata_props), None)
+    if known is not None:
+        for value in values:
+            value.metadata_props.update({key: known[key] for key in (SCALE, ZERO_POINT)})
 
 
 def _why_host(node: ir.Node) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.graph.edit import Array, Editor, similar
+from mmac.compiler.graph.edit import Array, Editor
 
 _SMALLEST_SCALE = np.float32(2.0**-100)
 """Scales below it would make products of scales subnormal."""
@@ -33,7 +33,8 @@ class Affine:
     def quantize(self, array: Array) -> Array:
         """uint8, rounded half to even and saturated, as QuantizeLinear does it."""
         steps = np.rint(np.asarray(array, np.float32) / self.scale) + np.float32(self.zero_point)
-        return np.clip(steps, 0, 255).astype(np.uint8)
+        integers: Array = np.clip(steps, 0, 255).astype(np.uint8)
+        return integers
 
 
 def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collection[ir.Node] | None) -> None:
@@ -47,29 +48,27 @@ def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collecti
     """
     name = value.name or ""
     uses = [(node, index) for node, index in value.uses() if users is None or node in users]
-    scale = editor.constant(np.asarray(affine.scale), f"{name}_scale")
-    zero = editor.constant(np.asarray(affine.zero_point, np.uint8), f"{name}_zero_point")
-    quantized = similar(value, editor.fresh(f"{name}_quantized"), ir.DataType.UINT8)
-    restored = similar(value, editor.fresh(f"{name}_dequantized"))
-    q = ir.node(
-        "QuantizeLinear", [value, scale, zero], outputs=[quantized], name=editor.fresh(f"{name}_QuantizeLinear")
-    )
-    dq = ir.node(
-        "DequantizeLinear", [quantized, scale, zero], outputs=[restored], name=editor.fresh(f"{name}_DequantizeLinear")
-    )
+    parameters = [
+        editor.constant(np.asarray(affine.scale), f"{name}_scale"),
+        editor.constant(np.asarray(affine.zero_point, np.uint8), f"{name}_zero_point"),
+    ]
+    names = editor.fresh(f"{name}_QuantizeLinear"), editor.fresh(f"{name}_DequantizeLinear")
+    q = editor.node("QuantizeLinear", [value, *parameters], like=value, dtype=ir.DataType.UINT8, name=names[0])
+    dq = editor.node("DequantizeLinear", [q.outputs[0], *parameters], like=value, name=names[1])
+    q.outputs[0].name = editor.fresh(f"{name}_quantized")
+    dq.outputs[0].name = editor.fresh(f"{name}_dequantized")
     producer = value.producer()
     if producer is None:
         editor.graph.insert_before(editor.graph[0], [q, dq])
     else:
         editor.graph.insert_after(producer, [q, dq])
     for node, index in uses:
-        node.replace_input_with(index, restored)
+        node.replace_input_with(index, dq.outputs[0])
     if users is None and value.is_graph_output():
-        for index, output in enumerate(editor.graph.outputs):
-            if output is value:
-                editor.graph.outputs[index] = restored
+        outputs = editor.graph.outputs
+        outputs[outputs.index(value)] = dq.outputs[0]
         value.name = editor.fresh(f"{name}_float")
-        restored.name = name
+        dq.outputs[0].name = name
 
 
 def dequantized_constant(
@@ -91,15 +90,11 @@ def dequantized_constant(
         zero_point: of the type of `integers` and the shape of `scale`; None is 0.
         axis: of the channels.
     """
-    inputs = [editor.constant(integers, f"{base}_quantized"), editor.constant(scale, f"{base}_scale")]
+    quantized = editor.constant(integers, f"{base}_quantized")
+    parameters = [editor.constant(scale, f"{base}_scale")]
     if zero_point is not None:
-        inputs.append(editor.constant(zero_point, f"{base}_zero_point"))
-    output = ir.Value(name=editor.fresh(f"{base}_dequantized"), shape=ir.Shape(integers.shape))
-    output.dtype = ir.DataType.FLOAT
-    return ir.node(
-        "DequantizeLinear",
-        inputs,
-        {} if axis is None else {"axis": axis},
-        outputs=[output],
-        name=editor.fresh(f"{base}_DequantizeLinear"),
-    )
+        parameters.append(editor.constant(zero_point, f"{base}_zero_point"))
+    attributes = {} if axis is None else {"axis": axis}
+    name = editor.fresh(f"{base}_DequantizeLinear")
+    inputs = [quantized, *parameters]
+    return editor.node("DequantizeLinear", inputs, attributes, like=quantized, dtype=ir.DataType.FLOAT, name=name)

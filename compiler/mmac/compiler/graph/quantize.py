@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.graph.calibrate import Method, calibrate
+from mmac.compiler.graph.calibrate import calibrate
 from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import constant_of, is_constant
 from mmac.compiler.graph.edit import Array, Editor, remove_unused
@@ -41,7 +41,7 @@ class Quantize(Pass[ir.Model, ir.Model]):
 
     name: ClassVar[str] = "quantize"
     data: Mapping[str, Array] | None = None
-    method: Method = "minmax"
+    method: str = "minmax"
 
     def apply(self, model: ir.Model, /) -> ir.Model:
         """The QDQ model.
@@ -100,21 +100,21 @@ def find_clusters(graph: ir.Graph) -> list[Cluster]:
         if cluster.operator.unit == "array" or all(v in integer or is_constant(v) for v in cluster.inputs):
             kept.append(cluster)
             integer.update(cluster.outputs)
-    return _without_idle_layout(graph, kept)
+    return _without_idle_layout(kept)
 
 
-def _without_idle_layout(graph: ir.Graph, clusters: list[Cluster]) -> list[Cluster]:
+def _without_idle_layout(clusters: list[Cluster]) -> list[Cluster]:
     """Leave out layout operations between a graph input and the host: they would only round."""
-    made = {output for cluster in clusters for output in cluster.outputs} - set(graph.inputs)
+    anchored: set[ir.Value] = set()
+    for cluster in clusters:
+        if cluster.operator.unit != "layout" or anchored.intersection(cluster.inputs):
+            anchored.update(cluster.outputs)
     kept: list[Cluster] = []
     read: set[ir.Value] = set()
     for cluster in reversed(clusters):
-        idle = cluster.operator.unit == "layout" and not read.intersection(cluster.outputs)
-        if idle and not all(value in made for value in cluster.inputs):
-            made.difference_update(cluster.outputs)
-            continue
-        read.update(cluster.inputs)
-        kept.insert(0, cluster)
+        if read.intersection(cluster.outputs) or anchored.intersection(cluster.outputs):
+            read.update(cluster.inputs)
+            kept.insert(0, cluster)
     return kept
 
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import along, constant_of
-from mmac.compiler.graph.edit import Array, Editor, attribute, only_user
+from mmac.compiler.graph.edit import Array, Editor, attribute, maker, only_user, operand
 from mmac.compiler.graph.integers import Encoding, clamp, encoding, source_encoding
 from mmac.compiler.graph.qdq import dequantized_constant
 from mmac.isa.errors import UnsupportedError
@@ -20,6 +20,7 @@ _BIAS_LIMIT = 2**29
 """Largest |bias|: leaves three quarters of the int32 range to the products."""
 
 _TINY = np.float32(2.0**-60)
+"""Channels with smaller weights and bias count as zero."""
 
 
 def quantize_layer(editor: Editor, node: ir.Node, *, weights: bool) -> None:
@@ -35,34 +36,25 @@ def quantize_layer(editor: Editor, node: ir.Node, *, weights: bool) -> None:
     Raises:
         UnsupportedError: the sum of an output channel could overflow int32.
     """
-    cluster = match(node)
-    if not isinstance(cluster, Cluster) or cluster.operator.unit != "array":
+    cluster, code = match(node), source_encoding(node.inputs[0])
+    if not isinstance(cluster, Cluster) or cluster.operator.unit != "array" or code is None:
         return
-    code = source_encoding(node.inputs[0])
-    if code is None or node.inputs[1] is None:
-        return
-    input_scale = np.float32(code.scale)
-    bias_node, bias_index = _bias_position(node)
-    bias = bias_node.inputs[bias_index] if bias_node is not None else None
-    axis = channel_axis(node)
-    if node.inputs[1].producer() is None:
+    bias = _bias_position(node)
+    if operand(node, 1).producer() is None:
         if not weights:
             return
-        _quantize_weights(editor, node, axis, input_scale, constant_of(bias))
-    weight_scale = constant_of(node.inputs[1].producer().inputs[1])  # type: ignore[union-attr]
-    if bias_node is not None and bias is not None and bias.producer() is None and weight_scale is not None:
-        _quantize_bias(editor, bias_node, bias_index, input_scale * weight_scale)
-    prove_sums(editor, node)
+        _quantize_weights(editor, node, code, None if bias is None else constant_of(operand(*bias)))
+    if bias is not None and operand(*bias).producer() is None:
+        _quantize_bias(editor, node, code, *bias)
+    _prove_sums(editor, node, code)
 
 
 def channel_axis(node: ir.Node) -> int:
     """Axis of the output channels in the weights of an array layer."""
-    if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)):
-        return 0
-    return 1
+    return 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)) else 1
 
 
-def _bias_position(node: ir.Node) -> tuple[ir.Node | None, int]:
+def _bias_position(node: ir.Node) -> tuple[ir.Node, int] | None:
     """Node and input index of the bias of an array layer."""
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         return node, 2
@@ -71,48 +63,48 @@ def _bias_position(node: ir.Node) -> tuple[ir.Node | None, int]:
         cluster = match(user)
         if isinstance(cluster, Cluster) and cluster.core is node:
             return user, 1 if user.inputs[0] is node.outputs[0] else 0
-    return None, 0
+    return None
 
 
-def _quantize_weights(editor: Editor, node: ir.Node, axis: int, input_scale: np.float32, bias: Array | None) -> None:
-    weights = constant_of(node.inputs[1])
+def _quantize_weights(editor: Editor, node: ir.Node, code: Encoding, bias: Array | None) -> None:
+    weights, axis = constant_of(operand(node, 1)), channel_axis(node)
     if weights is None:
         return
     others = tuple(i for i in range(weights.ndim) if i != axis)
     peak = np.maximum(weights.max(axis=others), -weights.min(axis=others))
     # A channel with tiny weights and a large bias needs a coarser scale, or its bias would not fit.
-    least = np.zeros_like(peak) if bias is None else np.abs(bias).reshape(-1) / input_scale / np.float32(_BIAS_LIMIT)
-    scale = np.maximum(np.maximum(peak / np.float32(127), least), _TINY).astype(np.float32)
-    scale[np.maximum(peak, least * 127) <= _TINY] = 1
+    least = np.zeros_like(peak) if bias is None else np.abs(bias).reshape(-1) / np.float32(code.scale * _BIAS_LIMIT)
+    scale = np.maximum(peak / np.float32(127), least).astype(np.float32)
+    scale[scale <= _TINY] = 1
     integers = np.rint(weights / along(scale, weights.ndim, axis)).astype(np.int8)
-    dq = dequantized_constant(
-        editor, integers, scale, node.inputs[1].name or "weight", zero_point=np.zeros(scale.shape, np.int8), axis=axis
-    )
+    zero_point = np.zeros(scale.shape, np.int8)
+    base = operand(node, 1).name or "weight"
+    dq = dequantized_constant(editor, integers, scale, base, zero_point=zero_point, axis=axis)
     editor.graph.insert_before(node, dq)
     node.replace_input_with(1, dq.outputs[0])
 
 
-def _quantize_bias(editor: Editor, node: ir.Node, index: int, scale: Array) -> None:
-    value = node.inputs[index]
-    bias = constant_of(value)
-    if bias is None or value is None:
+def _quantize_bias(editor: Editor, layer: ir.Node, code: Encoding, node: ir.Node, index: int) -> None:
+    value = operand(node, index)
+    bias, weight_scale = constant_of(value), constant_of(operand(maker(operand(layer, 1)), 1))
+    if bias is None or weight_scale is None or weight_scale.size not in (1, bias.size):
         return
-    scale = np.broadcast_to(scale.astype(np.float32), bias.shape) if scale.size == 1 else scale.astype(np.float32)
+    scale = np.broadcast_to(np.float32(code.scale) * weight_scale.reshape(-1), bias.shape).astype(np.float32)
     steps = np.rint(bias.astype(np.float64) / scale)
-    if (np.abs(steps) > 2**31 - 1).any():
+    if (np.abs(steps) >= 2**31).any():
         channel = int(np.argmax(np.abs(steps)))
         raise UnsupportedError(
-            f"node {node.name!r}, output channel {channel}",
+            f"node {layer.name!r}, output channel {channel}",
             f"a bias of {bias[channel]:g} is {steps[channel]:.3g} steps of the accumulator",
             "within int32",
             "quantize the model again with larger weight scales for this channel",
         )
-    dq = dequantized_constant(editor, steps.astype(np.int32), np.ascontiguousarray(scale), value.name or "bias", axis=0)
+    dq = dequantized_constant(editor, steps.astype(np.int32), scale, value.name or "bias", axis=0)
     editor.graph.insert_before(node, dq)
     node.replace_input_with(index, dq.outputs[0])
 
 
-def prove_sums(editor: Editor, node: ir.Node) -> None:
+def _prove_sums(editor: Editor, node: ir.Node, data: Encoding) -> None:
     """Make sure that no level can make a sum of an array layer leave int32.
 
     A channel whose bias alone reaches the limits of int32, as quantizers give to channels with next to no weights,
@@ -121,18 +113,18 @@ def prove_sums(editor: Editor, node: ir.Node) -> None:
     Raises:
         UnsupportedError: a channel whose result depends on sums that could overflow (names node and channel).
     """
-    layer = _find_layer(node)
-    if layer is None:
+    dq, axis = maker(operand(node, 1)), channel_axis(node)
+    integers = constant_of(operand(dq, 0))
+    if integers is None or integers.dtype not in (np.int8, np.uint8):
         return
-    dq, integers, bias, data = layer
-    axis = channel_axis(node)
     magnitude = worst_magnitudes()[integers.view(np.uint8)] if integers.dtype == np.int8 else np.uint8(255)
     others = tuple(i for i in range(integers.ndim) if i != axis)
     reach = np.broadcast_to(magnitude, integers.shape).sum(axis=others, dtype=np.int64) * _largest_data(data)
+    bias = _integer_bias(node, len(reach))
     risky = np.abs(bias) + reach >= 2**31
     if not risky.any():
         return
-    fixed = _is_fixed(node, bias - reach, bias + reach)
+    fixed = _is_fixed(node, data, bias - reach, bias + reach)
     if (channels := np.flatnonzero(risky & ~fixed)).size:
         channel = int(channels[0])
         raise UnsupportedError(
@@ -143,22 +135,15 @@ def prove_sums(editor: Editor, node: ir.Node) -> None:
         )
     zeroed = integers.copy()
     zeroed[(slice(None),) * axis + (risky,)] = 0
-    dq.replace_input_with(0, editor.constant(zeroed, f"{dq.inputs[0].name}_safe"))  # type: ignore[union-attr]
+    dq.replace_input_with(0, editor.constant(zeroed, f"{operand(dq, 0).name}_safe"))
 
 
-def _find_layer(node: ir.Node) -> tuple[ir.Node, Array, Array, Encoding] | None:
-    """DequantizeLinear of the weights, integer weights, integer bias [O] and encoding of the data of a layer."""
-    dq = node.inputs[1].producer() if node.inputs[1] is not None else None
-    data = source_encoding(node.inputs[0])
-    integers = constant_of(dq.inputs[0]) if dq is not None and dq.op_type == "DequantizeLinear" else None
-    if dq is None or integers is None or data is None or integers.dtype not in (np.int8, np.uint8):
-        return None
-    bias_node, index = _bias_position(node)
-    bias_dq = bias_node.inputs[index].producer() if bias_node is not None else None  # type: ignore[union-attr]
-    bias = constant_of(bias_dq.inputs[0]) if bias_dq is not None else None
-    channels = integers.shape[channel_axis(node)]
-    wide = np.zeros(channels, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64), channels)
-    return dq, integers, wide, data
+def _integer_bias(node: ir.Node, channels: int) -> Array:
+    """Bias int64 [channels] of an array layer, as it is stored behind its DequantizeLinear."""
+    position = _bias_position(node)
+    dq = operand(*position).producer() if position is not None else None
+    integers = constant_of(dq.inputs[0]) if dq is not None else None
+    return np.broadcast_to(np.int64(0) if integers is None else integers.astype(np.int64), (channels,))
 
 
 def _largest_data(code: Encoding) -> int:
@@ -167,18 +152,15 @@ def _largest_data(code: Encoding) -> int:
     return max(int(np.abs(table).max()) for table in tables)
 
 
-def _is_fixed(node: ir.Node, low: Array, high: Array) -> Array:
+def _is_fixed(node: ir.Node, data: Encoding, low: Array, high: Array) -> Array:
     """For each channel, whether all sums from `low` to `high` give the same result."""
-    nothing = np.zeros(low.shape, np.bool_)
-    last = node
-    while (user := only_user(last.outputs[0])) is not None and user.op_type in ("Add", "Relu", "Clip"):
-        last = user
-    cluster = match(last)
-    code = encoding(user)
-    data = source_encoding(node.inputs[0])
-    scale = constant_of(node.inputs[1].producer().inputs[1])  # type: ignore[union-attr]
-    if not isinstance(cluster, Cluster) or cluster.core is not node or code is None or data is None or scale is None:
-        return nothing
+    last, user = node, only_user(node.outputs[0])
+    while user is not None and user.op_type in ("Add", "Relu", "Clip"):
+        last, user = user, only_user(user.outputs[0])
+    cluster, code = match(last), encoding(user)
+    scale = constant_of(operand(maker(operand(node, 1)), 1))
+    if not isinstance(cluster, Cluster) or cluster.core is not node or code is None or scale is None:
+        return np.zeros(low.shape, np.bool_)
     ratio = np.float32(data.scale) * scale.reshape(-1).astype(np.float32) / np.float32(code.scale)
     bounds = np.array(clamp(cluster.tail, code, constant_of)) - code.zero_point
     first, second = (np.clip(np.rint(sums.astype(np.float32) * ratio), *bounds) for sums in (low, high))
@@ -190,4 +172,5 @@ def worst_magnitudes() -> Array:
     """uint8 [256]: the largest magnitude that truncation can give an int8 weight, indexed by its raw byte."""
     values = np.arange(256).astype(np.uint8).view(np.int8).astype(np.int16)
     truncated = [np.abs(truncate_values(values, beta)) for beta in range(1, MAX_BETA + 1)]
-    return np.max(truncated, axis=0).astype(np.uint8)
+    magnitudes: Array = np.max(truncated, axis=0).astype(np.uint8)
+    return magnitudes

@@ -74,11 +74,8 @@ class _Flow:
         writes = [(s, r) for s, r in touched if not isinstance(s.op.instr, table.Load)]
         for site, reach in reads:
             if not self._is_written(reach, site.pc):
-                raise self.context.error(
-                    site.pc,
-                    f"it loads from DRAM bytes {reach.low:#x} … {reach.high - 1:#x}, not all of which have been written",
-                    "bytes of the image, an input, or something stored before",
-                )
+                found = f"it loads DRAM bytes {reach.low:#x} … {reach.high - 1:#x}, not all of which have been written"
+                raise self.context.error(site.pc, found, "bytes of the image, an input, or something stored before")
             for other, target in writes:
                 if target.low < reach.high and reach.low < target.high:
                     self._check_apart(site, reach, other, target)

@@ -195,8 +195,8 @@ def _check_first(site: Site, first: int) -> None:
     _require(first == len(site.counts) - 1, f"first names loop {first}", "the innermost open loop, or none")
     moves = any(step.loop == first for step in site.op.views["y"].walk)
     _require(not moves, f"y moves with loop {first}, over which sums accumulate", "a y that stays")
-    _require(not site.op.rings["acc"].mask >> first & 1, f"acc alternates with loop {first}, over which sums accumulate",
-             "one slot for all terms of a sum")  # fmt: skip
+    alternates = site.op.rings["acc"].mask >> first & 1
+    _require(not alternates, f"acc alternates with loop {first}, over which sums accumulate", "one slot")
 
 
 def _check_vector(site: Site) -> None:

@@ -7,7 +7,9 @@ numbers matters, so `Order.normalise` replaces them by ranks, and states that be
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
+from operator import gt
 from typing import NamedTuple
 
 from mmac.isa.spec import Queue
@@ -31,6 +33,10 @@ class Region(NamedTuple):
     time: int
     reads: Clock = (0, 0, 0)
     stale: bool = False
+
+    def matters(self, known: Clock) -> bool:
+        """False for a rest that nobody can read and anybody may overwrite, as all know the events up to `known`."""
+        return self.pc is not None or self.time > known[self.queue] or any(map(gt, self.reads, known))
 
 
 class DramUse(NamedTuple):
@@ -59,7 +65,7 @@ class Order:
         for semaphore in waits:
             known = _later(known, self.tokens[semaphore].pop(0))
         time = known[queue] + 1
-        self.clocks[queue] = (*known[:queue], time, *known[queue + 1 :])  # type: ignore[assignment]
+        self.clocks[queue] = with_event(known, queue, time)
         return time
 
     def signal(self, queue: int, signals: Iterable[int]) -> None:
@@ -77,30 +83,36 @@ class Order:
         """True if the present event of `queue` comes after event `time` of queue `other`."""
         return time <= self.clocks[queue][other]
 
+    @property
+    def size(self) -> int:
+        """How much there is to keep track of."""
+        return sum(map(len, self.tokens)) + sum(map(len, self.pads)) + len(self.dram)
+
     def normalise(self) -> State:
         """Replace event numbers by ranks, those that everybody knows by 0; returns the state as a value."""
-        clocks = [*self.clocks, *(clock for fifo in self.tokens for clock in fifo)]
-        used: list[set[int]] = [set(column) for column in zip(*clocks, strict=True)]
-        floors = [min(column) for column in used]
-        for pad in self.pads:
+        clocks = {*self.clocks, *(clock for fifo in self.tokens for clock in fifo)}
+        known = _clock(map(min, zip(*clocks, strict=True)))
+        pads = [[region for region in pad if region.matters(known)] for pad in self.pads]
+        clocks.update(region.reads for pad in pads for region in pad)
+        times = [set(column) for column in zip(*clocks, strict=True)]
+        for pad in pads:
             for region in pad:
-                used[region.queue].add(region.time)
-                for column, read in zip(used, region.reads, strict=True):
-                    column.add(read)
+                times[region.queue].add(region.time)
         for use in self.dram:
-            used[use.queue].add(use.time)
-        ranks = [_ranks(column, floor) for column, floor in zip(used, floors, strict=True)]
-
-        def clock(old: Clock) -> Clock:
-            return ranks[0][old[0]], ranks[1][old[1]], ranks[2][old[2]]
-
+            times[use.queue].add(use.time)
+        ranks = [_ranks(column, floor) for column, floor in zip(times, known, strict=True)]
+        ranked = {old: (ranks[0][old[0]], ranks[1][old[1]], ranks[2][old[2]]) for old in clocks}
         state = (
-            tuple(map(clock, self.clocks)),
-            tuple(tuple(map(clock, fifo)) for fifo in self.tokens),
+            tuple(ranked[clock] for clock in self.clocks),
+            tuple(tuple(ranked[clock] for clock in fifo) for fifo in self.tokens),
             tuple(
-                tuple(r._replace(time=ranks[r.queue][r.time], reads=clock(r.reads)) for r in pad) for pad in self.pads
+                tuple(
+                    Region(start, stop, pc, queue, ranks[queue][time], ranked[reads], stale)
+                    for start, stop, pc, queue, time, reads, stale in pad
+                )
+                for pad in pads
             ),
-            tuple(use._replace(time=ranks[use.queue][use.time]) for use in self.dram),
+            tuple(DramUse(pc, queue, ranks[queue][time]) for pc, queue, time in self.dram),
         )
         self.restore(state)
         return state
@@ -114,11 +126,21 @@ class Order:
         self.dram = list(dram)
 
 
+def with_event(clock: Clock, queue: int, time: int) -> Clock:
+    """`clock` with the event of one queue replaced."""
+    return _clock(time if q == queue else old for q, old in enumerate(clock))
+
+
+def _clock(times: Iterable[int]) -> Clock:
+    load, compute, store = times
+    return load, compute, store
+
+
 def _later(a: Clock, b: Clock) -> Clock:
     return max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])
 
 
 def _ranks(times: set[int], floor: int) -> dict[int, int]:
     ordered = sorted(times)
-    known = sum(time <= floor for time in ordered)
-    return {time: max(0, rank + 1 - known) for rank, time in enumerate(ordered)}
+    known = bisect.bisect_right(ordered, floor)
+    return {time: max(0, rank) for rank, time in enumerate(ordered, 1 - known)}

@@ -19,11 +19,11 @@ from mmac.isa.structure import Node, Op, Repeat
 from mmac.isa.table import Pad
 from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context, Site
-from mmac.isa.verify.order import DramUse, Order, Region, State
+from mmac.isa.verify.order import DramUse, Order, Region, State, with_event
 from mmac.isa.verify.uses import USES, Content, Use
 
 MAX_STEPS = 1 << 20
-"""Abstract executions of instructions in total."""
+"""Abstract executions of instructions in total, and what it takes to compare states: at most some seconds."""
 
 MAX_ITERATIONS = 64
 """Iterations after which a loop must have settled."""
@@ -95,21 +95,21 @@ class _Execution:
     def _repeat(self, loop: Repeat) -> None:
         """All iterations; how the loop ends is remembered by how it is entered."""
         parities = tuple(index & 1 for index in self.indices)
-        key = (loop.pc, parities, self.order.normalise())
+        key = (loop.pc, parities, self._state(loop))
         if key in self.settled:
             self.order.restore(self.settled[key])
             return
         self.indices.append(0)
         self._iterate(loop)
         self.indices.pop()
-        self.settled[key] = self.order.normalise()
+        self.settled[key] = self._state(loop)
 
     def _iterate(self, loop: Repeat) -> None:
         seen: dict[tuple[int, State], int] = {}
         index, stop, searching = 0, loop.count, True
         while index < stop:
             if index and searching:
-                key = (index & 1, self.order.normalise())
+                key = (index & 1, self._state(loop))
                 if key in seen:
                     # the iterations seen[key] … index-1 repeat to the end: only the rest of a period is left
                     stop = index + (loop.count - index) % (index - seen[key])
@@ -117,13 +117,23 @@ class _Execution:
                     continue
                 seen[key] = index
                 if index > MAX_ITERATIONS:
-                    raise self.context.error(loop.pc, f"the use of scratchpads has not settled after {index} iterations",
-                                             "a loop whose iterations repeat")  # fmt: skip
+                    found = f"the use of scratchpads has not settled after {index} iterations"
+                    raise self.context.error(loop.pc, found, "a loop whose iterations repeat")
             self.indices[-1] = index
             for child in loop.body:
                 self._run(child)
             self._age(loop.depth)
             index += 1
+
+    def _state(self, loop: Repeat) -> State:
+        self._spend(self.order.size // 8, loop)
+        return self.order.normalise()
+
+    def _spend(self, steps: int, node: Node) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            where = self.context.where(node.pc)
+            raise ResourceError(where, "loops up to here take too many steps to be proved", f"{MAX_STEPS}")
 
     def _age(self, depth: int) -> None:
         """A loop has gone on: sums whose box moves with it belong to the past."""
@@ -137,11 +147,7 @@ class _Execution:
     # ------------------------------------------------------------------------------------------------ instructions
 
     def _execute(self, op: Op, instr: table.Queued) -> None:
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise ResourceError(
-                self.context.where(op.pc), "loops up to here need too many steps to be proved", f"{MAX_STEPS}"
-            )
+        self._spend(1, op)
         queue = _number(instr.queue)
         time = self.order.begin(queue, instr.waits)
         reach = self.accesses.dram.get(op.pc)
@@ -160,18 +166,16 @@ class _Execution:
     def _read(self, op: Op, use: Use, queue: int, time: int, start: int, size: int) -> None:
         pad = op.rings[use.ring].pad
         regions = self.order.pads[pad]
+        stop = start + max(size, 1)  # a weight tile has one byte at least
+        what = f"it reads bytes {start} … {stop - 1} of the {pad.name} scratchpad"
         for number, region in enumerate(regions):
-            if region.pc is not None and region.start <= start and start + max(size, 1) <= region.stop:
-                break
-        else:
-            raise self._unwritten(op, pad, start, size)
-        if not self.order.knows(queue, region.queue, region.time):
-            raise self._unordered(
-                op, f"it reads bytes {start} … {start + size - 1} of the {pad.name} scratchpad", region.pc
-            )
-        self._check_content(op, use, region, start)
-        reads = (*region.reads[:queue], time, *region.reads[queue + 1 :])
-        regions[number] = region._replace(reads=reads)
+            if region.pc is not None and region.start <= start and stop <= region.stop:
+                if not self.order.knows(queue, region.queue, region.time):
+                    raise self._unordered(op, what, region.pc)
+                self._check_content(op, use, region, start)
+                regions[number] = region._replace(reads=with_event(region.reads, queue, time))
+                return
+        raise self.context.error(op.pc, what, "bytes that one earlier instruction has written")
 
     def _accumulate(self, op: Op, use: Use, queue: int, time: int, start: int, size: int) -> None:
         """Add to sums: they must be the same instruction's, begun in iteration 0 of its innermost loop."""
@@ -200,8 +204,8 @@ class _Execution:
             raise ResourceError(
                 self.context.where(op.pc), f"{len(kept)} pieces of the {pad.name} scratchpad in use", f"{MAX_REGIONS}"
             )
+        self._spend(len(kept) // 16, op)
         self.order.pads[pad] = sorted(kept, key=lambda region: region.start)
-        self.steps += len(kept) // 16
 
     def _check_over(self, op: Op, pad: Pad, old: Region, queue: int) -> None:
         """The present event may overwrite `old`."""
@@ -217,13 +221,13 @@ class _Execution:
     # ---------------------------------------------------------------------------------------------------- contents
 
     def _check_content(self, op: Op, use: Use, region: Region, start: int) -> None:
+        """What is read is of the right kind and read from its beginning."""
         if use.content == Content.BYTES or region.pc is None:
             return
-        writer = self.sites[region.pc].op
+        writer, pair = self.sites[region.pc].op, (op.pc, region.pc)
         if region.start != start:
-            raise self.context.error(op.pc, f"{use.ring} points {start - region.start} bytes into what "
-                                     f"{self.context.where(writer.pc)} wrote", f"the start of {use.content.value}")  # fmt: skip
-        pair = (op.pc, writer.pc)
+            found = f"{use.ring} points {start - region.start} bytes into what {self.context.where(writer.pc)} wrote"
+            raise self.context.error(op.pc, found, f"the start of {use.content.value}")
         if use.content == Content.TILE:
             self.handovers.tiles.add(pair)
         elif use.content == Content.PARAMS:
@@ -234,21 +238,16 @@ class _Execution:
             self.handovers.sums.add(pair)
 
     def _check_params(self, op: Op, writer: Op) -> None:
-        size = writer.views["t"].elem
-        if size != PARAM_DTYPE.itemsize:
-            raise self.context.error(op.pc, f"{self.context.where(writer.pc)} loaded elements of {size} bytes as its constants",
-                                     f"elements of {PARAM_DTYPE.itemsize} bytes: bias and scale")  # fmt: skip
+        if writer.views["t"].elem != PARAM_DTYPE.itemsize:
+            found = f"its constants are elements of {writer.views['t'].elem} bytes, by {self.context.where(writer.pc)}"
+            raise self.context.error(op.pc, found, f"elements of {PARAM_DTYPE.itemsize} bytes: bias and scale")
 
     def _check_sums(self, op: Op, writer: Op, region: Region) -> None:
         """Sums exist inside the view of y only, so the store must skip the same elements."""
         sums, stored = writer.views["y"], op.views["t"]
         if region.stale or (sums.walk, sums.shape) != (stored.walk, stored.shape):
-            raise self.context.error(op.pc, f"its box of t is not the box of y of {self.context.where(writer.pc)}",
-                                     "the same sizes and walk, in the same iteration")  # fmt: skip
-
-    def _unwritten(self, op: Op, pad: Pad, start: int, size: int) -> VerificationError:
-        return self.context.error(op.pc, f"it reads bytes {start} … {start + max(size, 1) - 1} of the {pad.name} scratchpad",
-                                  "bytes that one earlier instruction has written")  # fmt: skip
+            found = f"the box of t is not that of y in {self.context.where(writer.pc)}, whose sums it reads"
+            raise self.context.error(op.pc, found, "the same sizes and walk, in the same iteration")
 
     def _unordered(self, op: Op, what: str, pc: int | None) -> VerificationError:
         writer = "another instruction" if pc is None else self.context.where(pc)
@@ -259,6 +258,7 @@ class _Execution:
     def _touch_dram(self, op: Op, queue: int, time: int) -> None:
         """Loads wait for the stores of earlier top-level nodes, stores for their loads, where they share bytes."""
         own, kept = DramUse(op.pc, queue, time), []
+        self._spend(len(self.order.dram) // 16, op)
         for use in self.order.dram:
             if use.pc == op.pc:
                 continue
@@ -273,8 +273,8 @@ class _Execution:
         self.context.spend(mine.work + other.work, op.pc)
         if mine.meets(other):
             verb = "loads" if isinstance(op.instr, table.Load) else "overwrites"
-            raise self.context.error(op.pc, f"it {verb} DRAM bytes of {self.context.where(use.pc)}, which may not be over",
-                                     "a token from it first")  # fmt: skip
+            found = f"it {verb} DRAM bytes of {self.context.where(use.pc)}, which may not be over"
+            raise self.context.error(op.pc, found, "a token from it first")
 
 
 def _number(queue: Queue) -> int:

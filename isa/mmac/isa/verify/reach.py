@@ -56,7 +56,7 @@ class Span:
 
 
 def span(step: Step, size: int, count: int) -> Span | None:
-    """Indices inside a dimension of `size` elements that a walk of `count` positions touches; None if there are none."""
+    """Indices inside a dimension of `size` elements that a walk of `count` positions touches; None if none."""
     period = abs(step.step)
     origin = step.origin + min(step.step, 0) * (count - 1)
     if period == 0:

@@ -70,8 +70,8 @@ def _check(context: Context, loader: int, reader: int, form: TileFormat, entries
     needed = form.groups * form.channels
     wrong = entries["groups"] != needed
     if wrong.any():
-        raise context.error(loader, f"it loads a tile of {entries['groups'][wrong.argmax()]} groups",
-                            f"{needed} ({form.groups} × {form.channels} channels) for {context.where(reader)}")  # fmt: skip
+        found = f"it loads a tile of {entries['groups'][wrong.argmax()]} groups for {context.where(reader)}"
+        raise context.error(loader, found, f"{needed}: {form.groups} × {form.channels} channels")
     # a level costs a pass over the headers, a term a pass over the codes
     context.spend(len(entries) * needed * GROUP_SIZE * 4, loader)
     bound, step = 0, max(1, CHUNK // needed)

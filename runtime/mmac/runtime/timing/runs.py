@@ -147,7 +147,9 @@ class Nest:
         moving = moving_loops(op)
         counts = [loop.count if d in moving else 1 for d, loop in enumerate(path)]
         if math.prod(counts) > MAX_RUNS:
-            raise ResourceError(f"instruction {op.pc} (load.terms)", f"{math.prod(counts)} weight tiles", f"at most {MAX_RUNS}")
+            raise ResourceError(
+                f"instruction {op.pc} (load.terms)", f"{math.prod(counts)} weight tiles", f"at most {MAX_RUNS}"
+            )
         tile = self._at(op, _grid([np.arange(n) for n in counts])).tile()
         self.tiles.append(tile)
         for depth in moving:
@@ -166,7 +168,9 @@ class Nest:
         counts = [self.lengths[loop.pc] if d in moving else np.array([loop.count]) for d, loop in enumerate(path)]
         firsts = [self.starts[loop.pc] if d in moving else np.zeros(1, np.int64) for d, loop in enumerate(path)]
         if math.prod(len(first) for first in firsts) > MAX_RUNS:
-            raise ResourceError(f"instruction {op.pc} ({op.instr.mnemonic})", "too many different iterations", f"at most {MAX_RUNS}")
+            raise ResourceError(
+                f"instruction {op.pc} ({op.instr.mnemonic})", "too many different iterations", f"at most {MAX_RUNS}"
+            )
         at = self._at(op, _grid(firsts))
         shape = (*(len(first) for first in firsts), self.machine.levels)
         cycles = np.broadcast_to(np.asarray(CYCLES[type(op.instr)](op, at), np.int64), shape)
@@ -176,6 +180,12 @@ class Nest:
         }
         labels = [_labels(cycles, axis) for axis in range(len(path))]
         return Costs(op, cycles, labels, total, math.prod(loop.count for loop in path))
+
+
+def _check_size(op: Op, counts: list[int]) -> None:
+    if (size := math.prod(counts)) > MAX_RUNS:
+        where = f"instruction {op.pc} ({op.instr.mnemonic})"
+        raise ResourceError(where, f"{size} iterations that may all differ", f"at most {MAX_RUNS}")
 
 
 def _grid(axes: list[Int64]) -> Indices:

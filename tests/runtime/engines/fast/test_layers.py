@@ -58,7 +58,7 @@ def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
     result = builder.tensor("y", layer.y, q.y_dtype)
     builder.array_layer(
         source, result, weights, bias, scale, window=window, groups=layer.groups, q=q,
-        tile=layer.tile, reduction=layer.reduction, kind=layer.kind,
+        tile=layer.tile, shift=layer.shift, reduction=layer.reduction, kind=layer.kind,
     )  # fmt: skip
     program = builder.build()
     for number, level in enumerate(levels):

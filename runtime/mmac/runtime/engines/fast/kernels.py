@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from mmac.isa import table
 from mmac.runtime.engines.fast.layers import Binary, Convolution, Pool, codes
-from mmac.runtime.engines.fast.operands import Coefficients, Data
+from mmac.runtime.engines.fast.operands import WEIGHT_ZERO, Coefficients, Data
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -84,48 +84,96 @@ def _session(graph: onnx.GraphProto, threads: int) -> Any:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+@dataclass(frozen=True)
+class Patch:
+    """Output channels of a grouped convolution that need more than eight bits of weight.
+
+    `kernel` computes the output channels `outputs` from the input channels `inputs`, each row of them twice.
+    """
+
+    kernel: Kernel
+    inputs: npt.NDArray[np.intp]
+    outputs: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """Kernels of a convolution (without a clamp narrower than the type).
+
+    The kernel's input has the parts of the data side by side along the channels, or in alternate rows if the
+    convolution is grouped, which keeps it depthwise. After them come the channels `again` once more.
+    """
+
+    kernel: Kernel
+    again: npt.NDArray[np.intp] | None = None
+    patch: Patch | None = None
+
+
 def convolution(
     layer: Convolution, data: Data, weights: Coefficients, constants: npt.NDArray[np.void], threads: int
-) -> Kernel:
-    """Sums of products, bias, requantization (without a clamp narrower than the type).
-
-    The kernel's input has the parts of the data side by side, for every part of the weights: along the channels, or
-    along the rows if the convolution is grouped (`part_axis`), which keeps it depthwise.
-    """
+) -> Convolved:
+    """Sums of products, bias, requantization."""
     sign = np.where(weights.negative, -1, 1)
-    n, h, w, c = layer.reading.shape
-    parts = [part for _ in data.tables for part in weights.parts]
-    window, pads = layer.window, layer.pads
-    stride, dilation = window.stride, window.dilation
-    if layer.groups == 1 or len(parts) == 1:
-        kernel = np.stack(parts, axis=2).reshape(len(sign), -1, *window.kernel)
-        shape = (n, h, w, c * len(parts))
-    else:
-        kernel = _rows_of_parts(parts, dilation[0], weights.zero)
-        shape = (n, h * len(parts), w, c)
-        pads = (pads[0] * len(parts), pads[1], pads[2] * len(parts), pads[3])
-        stride, dilation = (stride[0] * len(parts), stride[1]), (1, dilation[1])
-    graph = Graph(shape)
-    graph.add(
-        "QLinearConv", "x0", _ONE, np.uint8(data.zero), kernel, constants["scale"] * sign.astype(np.float32),
-        np.uint8(weights.zero), _ONE, _zero(layer.result), (constants["bias"] * sign).astype(np.int32),
-        domain=_MICROSOFT, channels_last=1, group=layer.groups, kernel_shape=kernel.shape[2:], strides=stride,
-        dilations=dilation, pads=pads,
-    )  # fmt: skip
-    return graph.build(layer.y.shape, threads)
+    scale, bias = constants["scale"] * sign.astype(np.float32), (constants["bias"] * sign).astype(np.int32)
+    builder = _Convolution(layer, data.zero, threads)
+    count = len(data.tables)
+    if layer.groups == 1:
+        main = np.concatenate([weights.main] * count, axis=1)
+        if weights.extra is None:
+            return Convolved(builder.dense(main, scale, bias))
+        again = np.flatnonzero(np.tile(weights.extra.any(axis=(0, 2, 3)), count))
+        extra = WEIGHT_ZERO + np.concatenate([weights.extra] * count, axis=1)[:, again]
+        return Convolved(builder.dense(np.concatenate([main, extra], axis=1), scale, bias), again)
+    kernel = builder.grouped([weights.main] * count, scale, bias)
+    if weights.extra is None:
+        return Convolved(kernel)
+    per_group = weights.extra.reshape(layer.groups, -1).any(axis=1)
+    outputs, inputs = (np.flatnonzero(per_group.repeat(r.shape[3] // layer.groups)) for r in (layer.y, layer.x))
+    parts = [part[outputs] for part in (weights.main, weights.extra + np.uint8(WEIGHT_ZERO))]
+    wide = builder.grouped(parts * count, scale[outputs], bias[outputs])
+    return Convolved(kernel, None, Patch(wide, inputs, outputs))
 
 
-def part_axis(groups: int) -> int:
-    """Axis of [n, h, w, c] after which the axis of parts is put in a convolution's input."""
-    return 3 if groups == 1 else 1
+@dataclass(frozen=True)
+class _Convolution:
+    layer: Convolution
+    zero: int
+    threads: int
 
+    def dense(self, kernel: Array, scale: Array, bias: Array) -> Kernel:
+        """Kernel [O, I, h, w] over I channels."""
+        window, shape = self.layer.window, (*self.layer.reading.shape[:3], kernel.shape[1])
+        geometry = {"strides": window.stride, "dilations": window.dilation, "pads": self.layer.pads}
+        return self._build(shape, 1, kernel, scale, bias, geometry)
 
-def _rows_of_parts(parts: Sequence[Array], dilation: int, zero: int) -> Array:
-    """Kernels [O, I, h, w] for rows of parts: row k·dilation of the data is rows k·dilation·parts … + parts - 1."""
-    o, i, h, w = parts[0].shape
-    rows = np.full((o, i, (h - 1) * dilation + 1, len(parts), w), zero, np.uint8)
-    rows[:, :, ::dilation] = np.stack(parts, axis=3)
-    return rows.reshape(o, i, -1, w)
+    def grouped(self, parts: Sequence[Array], scale: Array, bias: Array) -> Kernel:
+        """Kernels [O, I, h, w] for alternate rows: row k·dilation of the data is rows k·dilation·parts + part."""
+        (n, h, w, _), window, count = self.layer.reading.shape, self.layer.window, len(parts)
+        per_group = self.layer.y.shape[3] // self.layer.groups
+        groups = len(bias) // per_group
+        o, i, kh, kw = parts[0].shape
+        # with several parts, rows that a dilation skips are taken with weight 0
+        inside, outside = (window.dilation[0], 1) if count > 1 else (1, window.dilation[0])
+        kernel = np.full((o, i, (kh - 1) * inside + 1, count, kw), WEIGHT_ZERO, np.uint8)
+        kernel[:, :, ::inside] = np.stack(parts, axis=3)
+        top, left, bottom, right = self.layer.pads
+        geometry = {
+            "strides": (window.stride[0] * count, window.stride[1]),
+            "dilations": (outside, window.dilation[1]),
+            "pads": (top * count, left, bottom * count, right),
+        }
+        return self._build((n, h * count, w, groups * i), groups, kernel.reshape(o, i, -1, kw), scale, bias, geometry)
+
+    def _build(
+        self, shape: Shape, groups: int, kernel: Array, scale: Array, bias: Array, geometry: Mapping[str, Any]
+    ) -> Kernel:
+        graph = Graph(shape)
+        graph.add(
+            "QLinearConv", "x0", _ONE, np.uint8(self.zero), kernel, scale, np.uint8(WEIGHT_ZERO),
+            _ONE, _zero(self.layer.result), bias,
+            domain=_MICROSOFT, channels_last=1, group=groups, kernel_shape=kernel.shape[2:], **geometry,
+        )  # fmt: skip
+        return graph.build((*self.layer.y.shape[:3], len(bias)), self.threads)
 
 
 def binary(layer: Binary, threads: int) -> Kernel:

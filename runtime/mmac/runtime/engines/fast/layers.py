@@ -106,13 +106,15 @@ class Windowed:
 class Tiles:
     """Where the weight tiles of a convolution are: `entries` [K, N] are addresses of directory entries.
 
-    Output channels are cut into boxes of `channels`, input channels (per group) into boxes of `reduction`.
+    Output channels are cut into boxes of `channels`, the first `skip` of them before channel 0; input channels (per
+    group) into boxes of `reduction`.
     """
 
     layer: int
     format: table.TermFormat
     entries: npt.NDArray[np.int64]
     channels: int
+    skip: int
     reduction: int
 
 

@@ -143,17 +143,18 @@ class _Lift:
     def _channels(self, conv: table.Conv, x: View, y: View, reduction: int) -> int:
         """Number of convolution groups; checks which input channels meet which output channels."""
         step, box = x.walk[3], y.box[3]
-        if step.loop == reduction or (step.loop == NONE_LOOP and box <= conv.oc):
+        if box <= conv.oc and step.loop in (reduction, NONE_LOOP):
             whole = self.nest.count(reduction) * conv.ic
-            if step.origin or step.extent != conv.ic or box > conv.oc or not whole - conv.ic < x.shape[3] <= whole:
+            if step.origin or step.extent != conv.ic or not whole - conv.ic < x.shape[3] <= whole:
                 raise NotProvedError("the reduction is not covered")
             if reduction != NONE_LOOP and step.step != step.extent:
                 raise NotProvedError("reduction tiles are not consecutive")
             return 1
         groups = y.shape[3] // conv.oc
-        if moves(Step(step.origin, 0, step.step * conv.oc, step.loop), y.walk[3], conv.ic) or reduction != NONE_LOOP:
+        scaled = Step(step.origin * conv.oc, 0, step.step * conv.oc, step.loop)
+        if moves(scaled, y.walk[3], conv.ic) or reduction != NONE_LOOP:
             raise NotProvedError("channel groups of x and y differ")
-        if box % conv.oc or step.extent != box // conv.oc * conv.ic:
+        if y.walk[3].origin % conv.oc or box % conv.oc or step.extent != box // conv.oc * conv.ic:
             raise NotProvedError("part of a channel group")
         if (y.shape[3], x.shape[3]) != (groups * conv.oc, groups * conv.ic):
             raise NotProvedError("part of a channel group")
@@ -176,7 +177,7 @@ class _Lift:
                 raise NotProvedError("outside the directory")
             entries += stride * (starts[:, None] if step.loop == loops[0] != NONE_LOOP else starts)
         self._constant(int(entries.min()), int(entries.max()) + entry)
-        return Tiles(instr.layer, table.TermFormat(instr.format), entries, y.box[3], reduction)
+        return Tiles(instr.layer, table.TermFormat(instr.format), entries, y.box[3], -y.walk[3].origin, reduction)
 
     # -------------------------------------------------------------------------------- vector operations and copies
 

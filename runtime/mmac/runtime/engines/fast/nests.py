@@ -184,11 +184,11 @@ def moves(x: Step, y: Step, scale: int = 1) -> int:
 
 
 def covers(nest: Nest, leaf: Leaf, view: View) -> None:
-    """Check that the boxes of a store touch every element of its view once: consecutive tiles, the last one clipped."""
+    """Check that the boxes of a store touch every element of its view once: they follow each other, from 0 or before."""
     used = set()
     for step, size in zip(view.walk, view.shape, strict=True):
         tiled = step.loop == NONE_LOOP or (step.step == step.extent and step.loop < len(leaf.path))
-        if step.origin != 0 or not tiled or nest.count(step.loop) * step.extent < size:
+        if step.origin > 0 or not tiled or step.origin + nest.count(step.loop) * step.extent < size:
             raise NotProvedError(f"{step} does not tile {size} elements")
         used.add(step.loop)
     if any(loop not in used for loop in range(len(leaf.path))):

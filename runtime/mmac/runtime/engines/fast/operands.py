@@ -1,7 +1,7 @@
 """Fitting truncated data and weights into eight bits.
 
-Integer kernels take data as uint8 ``d + z`` and weights as uint8 ``w + v``. Truncated data range over -256…256 and
-weights over -128…128, so one byte may not hold them. Then they are split into a sum of parts that fit, and the kernel
+Integer kernels take data as uint8 ``d + z`` and weights as uint8 ``w + 128``. Truncated data range over -256…256 and
+weights over -128…128, so one byte may not hold them. Then they are split into sums of parts that fit, and the kernel
 sees the parts side by side: Σ(d₁ + d₂)·w = Σ d₁·w + Σ d₂·w, still one exact integer sum.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mmac.runtime.engines.fast.weights import Weights
 from mmac.runtime.memory import Bytes
 
-Values = npt.NDArray[np.integer[Any]]
+WEIGHT_ZERO = 128
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Weights as codes: ``Σ parts - zero``, times -1 in the output channels where `negative`."""
+    """Weights [O, I, kernel h, kernel w] as codes: ``main + extra - WEIGHT_ZERO``.
 
-    parts: tuple[Bytes, ...]
-    zero: int
+    `extra` (0 or 1) is what a byte cannot hold; None if it is zero everywhere. Output channels where `negative` have
+    all their weights times -1.
+    """
+
+    main: Bytes
+    extra: Bytes | None
     negative: npt.NDArray[np.bool_]
 
 
@@ -52,23 +56,29 @@ def fit_data(values: npt.NDArray[np.int16], possible: npt.NDArray[np.bool_], zer
             # any zero with 0 ≤ low + zero and high + zero ≤ 255 does; padding, which is 0, must fit too
             zero = min(max(zero, -low), 255 - high)
             break
-    return Data(tuple(_codes(part, zero) for part in parts), zero)
+    return Data(tuple(np.clip(part + zero, 0, 255).astype(np.uint8) for part in parts), zero)
 
 
-def _codes(values: Values, zero: int) -> Bytes:
-    return np.clip(values + zero, 0, 255).astype(np.uint8)
+def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> Coefficients:
+    """Weights as codes, each output channel with the sign that leaves fewest input channels with an extra part.
 
-
-def fit_weights(weights: Weights, bias: npt.NDArray[np.int32]) -> Coefficients:
-    """Split weights [O, …] into parts of eight bits, with some output channels negated if that avoids it.
-
-    A channel whose bias has no negative in int32 is not negated.
+    -128 fits and 128 does not. A channel that has only one of them is negated if need be; one that has both keeps an
+    extra part in any case. A channel whose bias has no negative in int32 is not negated.
     """
+    negative = _signs(weights) & (bias > np.iinfo(np.int32).min)
+    signed = np.where(negative[:, None, None, None], -weights, weights) if negative.any() else weights
+    main = np.minimum(signed, 127)
+    extra = (signed - main).astype(np.uint8) if signed.max(initial=0) > 127 else None
+    return Coefficients((main + WEIGHT_ZERO).astype(np.uint8), extra, negative)
+
+
+def _signs(weights: Weights) -> npt.NDArray[np.bool_]:
+    """Output channels to negate."""
     rows = weights.reshape(len(weights), -1)
-    low, high = rows.min(axis=1, initial=0), rows.max(axis=1, initial=0)
-    negative = (high > 127) & (low > -128) & (bias > np.iinfo(np.int32).min)
-    signed = np.where(negative.reshape(-1, *[1] * (weights.ndim - 1)), -weights, weights) if negative.any() else weights
-    if signed.max(initial=0) <= 127:
-        return Coefficients((_codes(signed, 128),), 128, negative)
-    first = np.minimum(signed, 127)
-    return Coefficients((_codes(first, 128), _codes(signed - first, 128)), 128, negative)
+    negative: npt.NDArray[np.bool_] = rows.max(axis=1, initial=0) > 127
+    both = np.flatnonzero(negative & (rows.min(axis=1, initial=0) < -127))
+    plus, minus = ((weights[both] == w).any(axis=(2, 3)) for w in (128, -128))
+    # an input channel that many output channels need an extra part of is likely to get one anyway
+    share = 1 / np.maximum((plus | minus).sum(axis=0), 1)
+    negative[both] = minus @ share < plus @ share
+    return negative

@@ -18,11 +18,25 @@ from mmac.isa import terms
 from mmac.isa.program import Program, TensorInfo
 from mmac.runtime.engines.fast import kernels, lift
 from mmac.runtime.engines.fast.dataflow import Dataflow, Piece, Read, Writer
-from mmac.runtime.engines.fast.kernels import Kernel
+from mmac.runtime.engines.fast.kernels import Convolved
 from mmac.runtime.engines.fast.layers import Binary, Convolution, Copy, Layer, Lookup, Opaque, Pool, codes
 from mmac.runtime.engines.fast.operands import fit_data, fit_weights
 from mmac.runtime.engines.fast.regions import Access
-from mmac.runtime.engines.fast.steps import Action, Array, Assemble, Call, Fetch, Keep, Part, Put, Run, Step
+from mmac.runtime.engines.fast.steps import (
+    Action,
+    Again,
+    Array,
+    Assemble,
+    Call,
+    Fetch,
+    Keep,
+    Part,
+    Put,
+    Replace,
+    Run,
+    Step,
+    TwiceRows,
+)
 from mmac.runtime.engines.fast.weights import weights
 from mmac.runtime.memory import Bytes
 
@@ -52,10 +66,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A kernel, and for each part of each of its operands the codes of DRAM bytes."""
+    """Kernels of a layer; for each part of each operand the codes of DRAM bytes; the axis before which parts stand."""
 
-    kernel: Kernel
+    kernels: Convolved
     tables: tuple[tuple[Bytes, ...], ...]
+    axis: int = 3
 
 
 Cache = dict[tuple[int, int | None], Prepared]
@@ -112,14 +127,29 @@ class Schedule:
         if key not in self.cache:
             self.cache[key] = self._prepare(layer, reads)
         prepared = self.cache[key]
-        axis = kernels.part_axis(layer.groups) if isinstance(layer, Convolution) else 3
-        inputs = [self._operand(read, tables, axis) for read, tables in zip(reads, prepared.tables, strict=True)]
-        output = Array(layer.y.size)
-        self.steps.append(Run(prepared.kernel, tuple(inputs), output))
+        inputs = [
+            self._operand(read, tables, prepared.axis) for read, tables in zip(reads, prepared.tables, strict=True)
+        ]
+        output = self._run(prepared.kernels, inputs, layer.y.size)
         present = _ANY
         if isinstance(layer, Pool) and not layer.average:
             present = _image(prepared.tables[0][0], self._possible(reads[0]))
         return [Value(output, layer.y.shape, _result_table(layer), present)]
+
+    def _run(self, kernels: Convolved, inputs: list[Array], size: int) -> Array:
+        (source, *_), shape = inputs, kernels.kernel.inputs[0]
+        if kernels.again is not None:
+            channels = shape[3] - len(kernels.again)
+            inputs = [Array(math.prod(shape))]
+            self.steps.append(Again(source, (*shape[:3], channels), kernels.again, inputs[0]))
+        output = Array(size)
+        self.steps.append(Run(kernels.kernel, tuple(inputs), output))
+        if (patch := kernels.patch) is not None:
+            wide, part = Array(math.prod(patch.kernel.inputs[0])), Array(math.prod(patch.kernel.output))
+            self.steps.append(TwiceRows(source, shape, patch.inputs, wide))
+            self.steps.append(Run(patch.kernel, (wide,), part))
+            self.steps.append(Replace(part, output, kernels.kernel.output, patch.outputs))
+        return output
 
     # --------------------------------------------------------------------------------------------------- kernels
 
@@ -127,17 +157,17 @@ class Schedule:
         match layer:
             case Binary():
                 shifts = (_shift(layer.quant.a_signed),), (_shift(layer.quant.b_signed),)
-                return Prepared(kernels.binary(layer, self.threads), shifts)
+                return Prepared(Convolved(kernels.binary(layer, self.threads)), shifts)
             case Pool():
-                return Prepared(kernels.pool(layer, self.threads), ((_shift(layer.quant.a_signed),),))
+                return Prepared(Convolved(kernels.pool(layer, self.threads)), ((_shift(layer.quant.a_signed),),))
         source, channels = layer.source, layer.y.shape[3]
         beta = self.program.plan.layers[layer.tiles.layer].levels[self.level].beta
         truncated = terms.data_table(source.a_zero, bool(source.a_signed), beta)
         data = fit_data(truncated, self._possible(reads[0]), codes(source.a_zero, source.a_signed))
         constants = lift.params(self.program, layer.params, channels, self.level)
         coefficients = fit_weights(weights(self.program, layer, self.level), constants["bias"])
-        kernel = kernels.convolution(layer, data, coefficients, constants, self.threads)
-        return Prepared(kernel, (tuple(t for t in data.tables for _ in coefficients.parts),))
+        convolved = kernels.convolution(layer, data, coefficients, constants, self.threads)
+        return Prepared(convolved, (data.tables,), 3 if layer.groups == 1 else 2)
 
     # -------------------------------------------------------------------------------------------------- operands
 
@@ -158,7 +188,7 @@ class Schedule:
         return Value(self._operand(read, (_SAME,), 0), read.shape, _SAME, self._possible(read))
 
     def _operand(self, read: Read, tables: tuple[Bytes, ...], axis: int) -> Array:
-        """An array with what a read sees, through tables of DRAM bytes; several tables make a new axis after `axis`."""
+        """An array with what a read sees, through tables of DRAM bytes; several tables make a new axis before `axis`."""
         if read.is_alias and len(tables) == 1:
             value = self._source(read.pieces[0])
             if _bytes(tables[0][value.table], value.present) is None:
@@ -176,16 +206,16 @@ class Schedule:
         sources = [self._source(piece) for piece in read.pieces]
         if count == 1 and read.in_dram and read.fill is None and _bytes(tables[0], _ANY) is None:
             return sources[0].array
-        shape = (*read.shape[: axis + 1], count, *read.shape[axis + 1 :]) if count > 1 else read.shape
+        shape = (*read.shape[:axis], count, *read.shape[axis:])
         parts = []
         for number, codes_of in enumerate(tables):
-            slot = _slot(axis + 1, number) if count > 1 else _all
+            slot = _slot(axis, number)
             for piece, value in zip(read.pieces, sources, strict=True):
                 change = _bytes(codes_of[value.table], value.present)
                 parts.append(Part(value.array, value.shape, piece.source, change, _inside(slot, piece.place)))
         fill = None
         if read.fill is not None:
-            fill = np.array([t[read.fill] for t in tables], np.uint8).reshape(-1, *[1] * (len(read.shape) - 1 - axis))
+            fill = np.array([t[read.fill] for t in tables], np.uint8).reshape(-1, *[1] * (len(read.shape) - axis))
         output = Array(math.prod(shape))
         self.steps.append(Assemble(tuple(parts), output, shape, fill))
         return output
@@ -225,10 +255,6 @@ def _result_table(layer: Convolution | Binary | Pool) -> Bytes:
         return _shift(quant.a_signed)
     low, high = codes(quant.y_min, quant.y_signed), codes(quant.y_max, quant.y_signed)
     return _shift(quant.y_signed)[np.clip(_SAME, low, high)]
-
-
-def _all(array: Bytes) -> Bytes:
-    return array
 
 
 def _slot(axis: int, number: int) -> Access:

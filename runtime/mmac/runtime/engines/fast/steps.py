@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from mmac.runtime.engines.fast.kernels import Kernel
 from mmac.runtime.engines.fast.regions import Access, Region
@@ -218,6 +219,93 @@ class Run:
 
 def _address(array: Array) -> int:
     return int(np.frombuffer(array.buffer, np.uint8).ctypes.data)
+
+
+@dataclass(frozen=True)
+class Again:
+    """All channels of an array, and some of them once more after the last."""
+
+    source: Array
+    shape: tuple[int, ...]
+    channels: npt.NDArray[np.intp]
+    output: Array
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """The source."""
+        return [self.source]
+
+    @property
+    def writes(self) -> Sequence[Array]:
+        """The output."""
+        return [self.output]
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        source, channels, last = self.source.numpy(self.shape), self.channels, self.shape[3]
+        target = self.output.numpy((*self.shape[:3], last + len(channels)))
+
+        def run(memory: Memory, results: Results) -> None:
+            target[..., :last] = source
+            target[..., last:] = source.take(channels, axis=3, mode="clip")
+
+        return run
+
+
+@dataclass(frozen=True)
+class TwiceRows:
+    """Some channels of an array, each row twice."""
+
+    source: Array
+    shape: tuple[int, ...]
+    channels: npt.NDArray[np.intp]
+    output: Array
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """The source."""
+        return [self.source]
+
+    @property
+    def writes(self) -> Sequence[Array]:
+        """The output."""
+        return [self.output]
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        source, channels = self.source.numpy(self.shape), self.channels
+        target = self.output.numpy((*self.shape[:2], 2, self.shape[2], len(channels)))
+
+        def run(memory: Memory, results: Results) -> None:
+            target[...] = source.take(channels, axis=3, mode="clip")[:, :, None]
+
+        return run
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Some channels of an array, in place."""
+
+    source: Array
+    target: Array
+    shape: tuple[int, ...]
+    channels: npt.NDArray[np.intp]
+    writes: Sequence[Array] = ()
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """Both: the other channels stay."""
+        return [self.source, self.target]
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        target, channels = self.target.numpy(self.shape), self.channels
+        source = self.source.numpy((*self.shape[:3], len(channels)))
+
+        def run(memory: Memory, results: Results) -> None:
+            target[..., channels] = source
+
+        return run
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def weights(program: Program, layer: Convolution, level: int) -> Weights:
     # [K, N, group, channel, 16] -> [N, channel, K, depth]
     count_k, count_n = tiles.entries.shape
     rows = values.reshape(count_k, count_n, *shape, GROUP_SIZE).transpose(1, 3, 0, 2, 4)
-    rows = rows.reshape(count_n * tiles.channels, count_k, -1)[:outputs, :, :depth]
+    rows = rows.reshape(count_n * tiles.channels, count_k, -1)[tiles.skip :][:outputs, :, :depth]
     taps = rows.reshape(outputs, count_k, kh * kw, tiles.reduction).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(taps.reshape(outputs, -1, kh, kw)[:, :inputs])
 

@@ -1,0 +1,152 @@
+"""`mmac inspect`: every stage of a compilation, and finished programs."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmac.cli import output
+from mmac.cli.parameters import compilation_options, compile_options
+from mmac.isa.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmac.compiler.pipeline import Options
+    from mmac.compiler.stages import Stage
+
+TEXT, ONNX, JSON = "text", "onnx", "json"
+
+
+@click.command(name="inspect", short_help="Show any stage of a compilation, or a program.")
+@click.argument("file", metavar="MODEL.onnx|PROGRAM.mmac", required=False)
+@click.option("--list-passes", is_flag=True, help="List the passes in order, and stop.")
+@click.option("--after", metavar="PASS", help="Show what this pass gives; default: import.")
+@click.option("--diff", metavar="PASS", help="Show what this pass changes.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice((TEXT, ONNX, JSON)),
+    default=TEXT,
+    show_default=True,
+    help="onnx: up to the pass terms; onnxruntime and Netron open it.",
+)
+@click.option("--level", metavar="N|AxB|full", help="Level of the pass terms, or of a program's layer costs.")
+@click.option("-o", "--output", "out", metavar="FILE", help="Default: stdout.")
+@compilation_options
+def command(
+    file: str | None,
+    list_passes: bool,
+    after: str | None,
+    diff: str | None,
+    form: str,
+    level: str | None,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Show a stage of the compilation of MODEL.onnx, or what is in PROGRAM.mmac.
+
+    In Python: mmac.compiler.run_passes and mmac.compiler.stages.
+    """
+    if after and diff:
+        raise UsageError("--after and --diff", "both are given", "one of them")
+    if list_passes:
+        _list_passes(form, out)
+    elif file is None:
+        raise UsageError("mmac inspect", "no file is given", "MODEL.onnx, PROGRAM.mmac or --list-passes")
+    elif file.endswith(".mmac"):
+        if after or diff or form == ONNX:
+            raise UsageError(file, "a program has no passes left to show", "--format text or json")
+        _show_program(file, form, level, options["target"], out)
+    else:
+        _show_stage(file, compile_options(**options), after, diff, form, level, out)
+
+
+def _list_passes(form: str, out: str | None) -> None:
+    from mmac.compiler.pipeline import Options, passes
+    from mmac.compiler.stages import describe_pass
+
+    known = [describe_pass(step) for step in passes(Options())]
+    if form == JSON:
+        output.write_json({"passes": known}, out)
+        return
+    width = max(len(about["name"]) for about in known)
+    output.write_text("".join(f"{about['name']:{width}}  {about['does']}\n" for about in known), out)
+
+
+def _show_stage(
+    model: str, options: Options, after: str | None, diff: str | None, form: str, level: str | None, out: str | None
+) -> None:
+    from mmac.compiler import stages
+
+    if diff and form != TEXT:
+        raise UsageError("--diff", f"--format {form}", f"--format {TEXT}")
+    if level is not None and (diff or after) != "terms":
+        raise UsageError("--level", f"given with the pass {diff or after or 'import'}", "--after terms or --diff terms")
+    before, stage = _run(model, options, diff or after or "import", level)
+    if diff:
+        old, new = (stages.to_text(each).splitlines(keepends=True) for each in (before, stage))
+        output.write_text("".join(difflib.unified_diff(old, new, f"before {diff}", f"after {diff}")), out)
+    elif form == TEXT:
+        output.write_text(stages.to_text(stage), out)
+    elif form == JSON:
+        output.write_json(stages.to_json(stage, options.target), out)
+    else:
+        _write_onnx(stages.to_onnx(stage), out)
+
+
+def _run(model: str, options: Options, last: str, level: str | None) -> tuple[Stage, Stage]:
+    """What there is before and after the pass `last` (before the first one: the model as it is in the file)."""
+    import onnx_ir as ir
+
+    from mmac.compiler.graph import Terms
+    from mmac.compiler.pipeline import run_passes
+    from mmac.isa.plan import Plan
+
+    position = None if level is None else Plan(tuple(options.levels), ()).index(level)
+    seen: deque[Any] = deque(maxlen=2)
+    with output.progress("inspect") as step:
+        stop = last if position is None else "partition"
+        run_passes(model, options, stop, step, lambda _, stage: seen.append(stage))
+    if position is not None:
+        return seen[-1], Terms(position).apply(seen[-1])
+    return (seen[0] if len(seen) == 2 else ir.load(model)), seen[-1]
+
+
+def _write_onnx(content: bytes, out: str | None) -> None:
+    from mmac.isa.files import write_file
+
+    if out is not None:
+        write_file(out, content)
+    elif sys.stdout.isatty():
+        raise UsageError("--format onnx", "a binary file cannot go to the terminal", "-o FILE.onnx")
+    else:
+        sys.stdout.buffer.write(content)
+
+
+def _show_program(file: str, form: str, level: str | None, target: str | None, out: str | None) -> None:
+    from mmac.compiler.pipeline import describe
+    from mmac.isa.container import load
+    from mmac.isa.verify import verify
+    from mmac.runtime.report import estimate
+
+    program = load(file)
+    verify(program)
+    levels = None if level is None else [program.plan.index(level)]
+    report = estimate(program, target, levels)
+    about = describe(program, target)
+    plan = {layer.name: [str(each) for each in layer.levels] for layer in program.plan.layers}
+    if form == JSON:
+        output.write_json(about | {"plan": plan} | {"costs": report.to_json(layers=True)}, out)
+        return
+    with output.into(out):
+        click.echo(f"{file}: {about['model']} for {about['target']}, {len(about['levels'])} levels")
+        output.print_program(about)
+        for title, ports in (("input", program.inputs), ("output", program.outputs)):
+            for port in ports:
+                click.echo(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]")
+        click.echo("plan (α×β at each level):")
+        output.table(("layer", *about["levels"]), [(name, *each) for name, each in plan.items()])
+        output.layer_table(report)

@@ -1,0 +1,71 @@
+"""`mmac demo`: the bundled model at every level."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmac.isa.plan import PAPER_LEVELS
+from mmac.runtime import Session
+
+from tests.commands import DATA, mmac
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object], float]:
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    before = os.times()
+    result = mmac("demo", "--dir", folder, "--json")
+    after = os.times()
+    assert result.exit_code == 0, result.stderr
+    return folder, json.loads(result.stdout), after.user - before.user
+
+
+def test_json(demo: tuple[Path, dict[str, object], float]) -> None:
+    folder, about, _ = demo
+    assert about["images"] == 300
+    assert about["float_accuracy"] == pytest.approx(0.9367, abs=1e-4)
+    levels = about["levels"]
+    assert isinstance(levels, list)
+    assert [(level["alpha"], level["beta"]) for level in levels] == [(x.alpha, x.beta) for x in PAPER_LEVELS]
+    assert levels[-1]["accuracy"] >= 0.92
+    for key in ("latency_ms", "energy_mj", "weight_bytes"):
+        values = [level[key] for level in levels]
+        assert values == sorted(values)
+    assert about["program"] == str(folder / "fashion_mnist_cnn.mmac")
+    assert len(list((folder / "stages").iterdir())) == 11
+
+
+def test_takes_less_than_20_seconds(demo: tuple[Path, dict[str, object], float]) -> None:
+    assert demo[2] < 20
+
+
+def test_accuracy_is_that_of_the_program_it_leaves(demo: tuple[Path, dict[str, object], float]) -> None:
+    folder, about, _ = demo
+    session = Session(folder / "fashion_mnist_cnn.mmac", "fast")
+    with np.load(DATA / "fashion_mnist_test.npz") as data:
+        images, labels = data["images"][:, None].astype(np.float32) / np.float32(255), data["labels"]
+    logits = [session.run(["logits"], {"image": image[None]}, "14x2")[0] for image in images]
+    levels = about["levels"]
+    assert isinstance(levels, list)
+    assert levels[3]["accuracy"] == float((np.concatenate(logits).argmax(1) == labels).mean())
+
+
+def test_text(tmp_path: Path) -> None:
+    result = mmac("demo", "--dir", tmp_path)
+    assert result.exit_code == 0
+    columns, *rows = result.stdout.splitlines()
+    assert columns.split() == ["level", "α", "β", "γ", "accuracy", "latency", "ms", "energy", "mJ", "weight", "bytes"]
+    assert [row.split()[0] for row in rows[:8]] == [str(level) for level in PAPER_LEVELS]
+    assert rows[-2] == f"program: {tmp_path / 'fashion_mnist_cnn.mmac'}"
+    assert rows[-1] == f"stages:  {tmp_path / 'stages'}"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = mmac("demo", "--dir", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "cannot be made a folder" in result.stderr

@@ -1,0 +1,184 @@
+"""`mmac simulate`: costs, results, limits, and bad programs and inputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from mmac.isa.asm import assemble, disassemble
+from mmac.isa.container import load, save
+from mmac.isa.plan import PAPER_LEVELS
+from mmac.runtime import Session, estimate
+
+from tests.cli.conftest import images
+from tests.commands import mmac
+
+NAMES = [str(level) for level in PAPER_LEVELS]
+REQUIRED = {
+    "level",
+    "alpha",
+    "beta",
+    "gamma",
+    "cycles",
+    "latency_ms",
+    "energy_mj",
+    "dram_bytes",
+    "weight_bytes",
+    "utilization",
+    "host_ms",
+}
+
+
+def document(result: Result) -> dict[str, object]:
+    assert result.exit_code == 0, result.stderr
+    parsed: dict[str, object] = json.loads(result.stdout)
+    return parsed
+
+
+def test_text_is_a_table_of_all_levels(folder: Path) -> None:
+    result = mmac("simulate", folder / "net.mmac")
+    assert result.exit_code == 0
+    title, columns, *rows = result.stdout.splitlines()
+    assert title == "net on vc707, mmac cells, first_principles constants"
+    assert columns.split()[:4] == ["level", "α", "β", "γ"]
+    assert [row.split()[0] for row in rows] == NAMES
+    assert result.stderr == "warning: 1 host segments are not timed without inputs (-i)\n"
+
+
+def test_json_has_what_the_design_asks_for(folder: Path) -> None:
+    about = document(mmac("simulate", folder / "net.mmac", "--json"))
+    expected = estimate(load(folder / "net.mmac")).to_json()
+    assert about == expected
+    assert {"model", "target", "levels"} <= about.keys()
+    assert all(level.keys() >= REQUIRED for level in expected["levels"])
+    assert "layers" not in about
+
+
+def test_layers(folder: Path) -> None:
+    about = document(mmac("simulate", folder / "net.mmac", "--layers", "--level", "3", "--json"))
+    assert about == estimate(load(folder / "net.mmac"), levels=[3]).to_json(layers=True)
+    text = mmac("simulate", folder / "net.mmac", "--layers", "--level", "3").stdout
+    assert "layers at 14x2:" in text
+    assert any(line.startswith("conv2 ") for line in text.splitlines())
+
+
+@pytest.mark.parametrize(("level", "chosen"), [("0", ["8x2"]), ("14x3", ["14x3"]), ("all", NAMES)])
+def test_level(folder: Path, level: str, chosen: list[str]) -> None:
+    about = document(mmac("simulate", folder / "net.mmac", "--level", level, "--json"))
+    assert [each["level"] for each in about["levels"]] == chosen  # type: ignore[attr-defined]
+
+
+def test_other_cells_and_constants(folder: Path) -> None:
+    program = load(folder / "net.mmac")
+    about = document(mmac("simulate", folder / "net.mmac", "--mac", "pmac", "--constants", "paper", "--json"))
+    assert about == estimate(program, mac="pmac", constants="paper").to_json()
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_results_are_those_of_a_session(folder: Path, tmp_path: Path, engine: str) -> None:
+    out = tmp_path / "out.npz"
+    feed = f"image={folder / 'image.npy'}"
+    arguments = ("simulate", folder / "net.mmac", "-i", feed, "--engine", engine, "-o", out, "--json")
+    about = document(mmac(*arguments))
+    assert about["outputs"] == [{"level": "20x3", "name": "scores", "dtype": "float32", "shape": [1, 5]}]
+    host = {level["level"]: level["host_ms"] for level in about["levels"]}  # type: ignore[attr-defined]
+    assert host.pop("20x3") > 0
+    assert not any(host.values())
+    session = Session(folder / "net.mmac", "reference")
+    with np.load(out) as got:
+        assert got.files == ["scores"]
+        np.testing.assert_array_equal(got["scores"], session.run(None, {"image": images(1)})[0])
+    assert mmac(*arguments[:-1], "--level", "all").exit_code == 0
+    with np.load(out) as got:
+        assert got.files == [f"scores@{name}" for name in NAMES]
+        for name in NAMES:
+            expected = session.run(None, {"image": images(1)}, level=name)[0]
+            np.testing.assert_array_equal(got[f"scores@{name}"], expected)
+
+
+@pytest.mark.parametrize("form", ["image={}/one.npz", "{}/one.npz", "image={}/other.npz", "{}/image.npy"])
+def test_inputs_come_from_npz_and_npy(folder: Path, tmp_path: Path, form: str) -> None:
+    np.savez(tmp_path / "one.npz", image=images(1))
+    np.savez(tmp_path / "other.npz", something=images(1))
+    np.save(tmp_path / "image.npy", images(1))
+    out = tmp_path / "out.npz"
+    result = mmac("simulate", folder / "net.mmac", "-i", form.format(tmp_path), "-o", out, "--level", "8x2")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-2:] == ["output scores at 8x2: float32[1,5]", f"results in {out}"]
+    expected = Session(folder / "net.mmac").run(None, {"image": images(1)}, level="8x2")[0]
+    with np.load(out) as got:
+        np.testing.assert_array_equal(got["scores"], expected)
+
+
+def test_a_limit_chooses_the_best_level_that_fits(folder: Path) -> None:
+    levels = estimate(load(folder / "net.mmac")).levels
+    for option, key in (("--max-latency", "latency_ms"), ("--max-energy", "energy_mj")):
+        limit = getattr(levels[4], key)
+        about = document(mmac("simulate", folder / "net.mmac", option, repr(limit), "--json"))
+        fitting = [level for level in levels if getattr(level, key) <= limit]
+        assert [level["level"] for level in about["levels"]] == [fitting[-1].level]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("option", "unit"), [("--max-latency", "ms"), ("--max-energy", "mJ")])
+def test_an_impossible_limit_says_what_the_closest_level_costs(folder: Path, option: str, unit: str) -> None:
+    cheapest = estimate(load(folder / "net.mmac")).levels[0]
+    result = mmac("simulate", folder / "net.mmac", option, "1e-6")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"limit of 1e-06 {unit}: no level of the program is that cheap; the closest is 8x2 with" in result.stderr
+    assert f"{cheapest.latency_ms:.4g} ms and {cheapest.energy_mj:.4g} mJ" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs and inputs that are wrong in one way each."""
+    path = tmp_path_factory.mktemp("bad")
+    data = (folder / "net.mmac").read_bytes()
+    (path / "truncated.mmac").write_bytes(data[:-100])
+    (path / "flipped.mmac").write_bytes(data[:-100] + bytes([data[-100] ^ 4]) + data[-99:])
+    (path / "version.mmac").write_bytes(data.replace(b'\\"version\\":1', b'\\"version\\":9', 1))
+    (path / "text.mmac").write_text("no program")
+    text = disassemble(load(folder / "net.mmac"))
+    lines = text.splitlines()
+    position = next(i for i, line in enumerate(lines) if line.strip().startswith("sync."))
+    save(assemble("\n".join(lines[:position] + lines[position + 1 :])), path / "unsafe.mmac")
+    np.save(path / "shape.npy", images(2))
+    np.save(path / "type.npy", images(1).astype(np.float64))
+    np.savez(path / "two.npz", a=images(1), b=images(1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "message"),
+    [
+        (2, ["{bad}/missing.mmac"], "missing.mmac: cannot be read"),
+        (4, ["{bad}/truncated.mmac"], "truncated.mmac: "),
+        (4, ["{bad}/flipped.mmac"], "flipped.mmac: the checksum does not fit"),
+        (4, ["{bad}/version.mmac"], "version.mmac: format version 9; version 1; compile the model again"),
+        (4, ["{bad}/text.mmac"], "text.mmac: not an intact .mmac file"),
+        (6, ["{bad}/unsafe.mmac"], ""),
+        (2, ["{net}", "--level", "9x2"], "level '9x2': not in this program; 0 (8x2), 1 (10x2)"),
+        (2, ["{net}", "--level", "8"], "level '8': not in this program"),
+        (2, ["{net}", "--level", "low"], "level 'low': not a level"),
+        (2, ["{net}", "--engine", "warp", "-i", "image={folder}/image.npy"], "engine 'warp': no such engine; "),
+        (2, ["{net}", "--mac", "xmac"], "cell 'xmac': not in target vc707; "),
+        (2, ["{net}", "--target", "x.toml"], "x.toml: cannot be read"),
+        (2, ["{net}", "--max-latency", "1", "--max-energy", "1"], "--max-latency and --max-energy: both are given"),
+        (2, ["{net}", "--max-latency", "1", "--level", "0"], "--level: given together with a limit"),
+        (2, ["{net}", "-o", "out.npz"], "--output: there is nothing to compute; inputs as well (-i)"),
+        (2, ["{net}", "-i", "picture={folder}/image.npy"], "picture"),
+        (2, ["{net}", "-i", "image={bad}/two.npz"], "no array 'image' in the file; a, b"),
+        (4, ["{net}", "-i", "image={bad}/shape.npy"], "'image'"),
+        (4, ["{net}", "-i", "image={bad}/type.npy"], "float64"),
+        (4, ["{net}", "-i", "image={bad}/text.mmac"], "text.mmac: does not hold arrays of numbers"),
+    ],
+)
+def test_bad_input(folder: Path, bad: Path, empty: Path, status: int, arguments: list[str], message: str) -> None:
+    places = {"folder": folder, "bad": bad, "net": folder / "net.mmac"}
+    result = mmac("simulate", *(text.format(**places) for text in arguments), "--json")
+    assert (result.exit_code, result.stdout) == (status, "")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last

@@ -1,0 +1,137 @@
+"""Each rule about weight tiles: directory entries, streams, and the instructions that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmac.isa.plan import PAPER_LEVELS
+from mmac.isa.program import directory_dtype
+from mmac.isa.table import TermFormat
+from mmac.isa.verify import verify
+from tests.isa import build
+from tests.isa.build import Source
+from tests.isa.verify.rejection import rejected
+
+Entries = np.ndarray[Any, Any]
+DIRECTORY = {TermFormat.PLAIN: 2176, TermFormat.RAW: 1920}
+
+
+def changed(change: Callable[[Entries, Entries], None], kind: TermFormat = TermFormat.PLAIN) -> Source:
+    """`build.convolution` with its image edited: `change` gets the three directory entries and all bytes."""
+    source = build.convolution(kind=kind)
+    image = source.rest.image.copy()
+    base = DIRECTORY[kind]
+    assert f"base={base} elem=72" in source.text
+    change(image[base : base + 3 * 72].view(directory_dtype(len(PAPER_LEVELS))), image)
+    return source.change(image=image)
+
+
+def groups(entries: Entries, image: Entries) -> None:
+    entries["groups"][1] = 39
+
+
+def alpha(entries: Entries, image: Entries) -> None:
+    entries["level"]["alpha"][2, 4] -= 1
+
+
+def prefix(entries: Entries, image: Entries) -> None:
+    entries["level"]["bytes"][1, 2] += 1
+
+
+def top(entries: Entries, image: Entries) -> None:
+    entries["level"]["bytes"][0, 7] += 1
+
+
+def count(entries: Entries, image: Entries) -> None:
+    image[entries["offset"][0]] -= 1
+
+
+def many(entries: Entries, image: Entries) -> None:
+    image[entries["offset"][1] + 3] = 65
+
+
+def order(entries: Entries, image: Entries) -> None:
+    start = entries["offset"][1] + entries["groups"][1]
+    image[[start, start + 1]] = image[[start + 1, start]]
+
+
+def shifted(entries: Entries, image: Entries) -> None:
+    entries["offset"][2] += 1
+
+
+STREAM = "(load.terms) of node 'conv0': a weight tile: "
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (groups, "it loads a tile of 39 groups for instruction 51 (mmac) of node 'conv0'; 40: 5 × 8 channels"),
+        (alpha, "a directory entry says alpha 13 at level 4; 14 as its stream"),
+        (prefix, "a directory entry says bytes …at level 2; "),
+        (top, STREAM),
+        (count, STREAM),
+        (many, f"{STREAM}a group of 65 terms; at most 64"),
+        (order, f"{STREAM}terms that are not the ranked signed digits of weights; what encode writes"),
+        (shifted, STREAM),
+    ],
+)
+def test_plain(change: Callable[[Entries, Entries], None], said: str) -> None:
+    rejected(changed(change), said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (groups, "it loads a tile of 39 groups"),
+        (alpha, "a directory entry says alpha 13 at level 4; 14 as its stream"),
+        (top, f"{STREAM}641 bytes; 640 bytes"),
+    ],
+)
+def test_raw(change: Callable[[Entries, Entries], None], said: str) -> None:
+    rejected(changed(change, TermFormat.RAW), said)
+
+
+def test_a_raw_prefix_is_the_whole_tile() -> None:
+    def shorter(entries: Entries, image: Entries) -> None:
+        entries["level"]["bytes"][1, :2] -= 1
+
+    rejected(changed(shorter, TermFormat.RAW), "a directory entry says bytes 639 at level 0; 640 as its stream")
+
+
+def test_any_raw_bytes_are_weights() -> None:
+    def noise(entries: Entries, image: Entries) -> None:
+        image[: 3 * 640] = np.tile(np.arange(256), 8)[: 3 * 640]
+        entries["level"]["alpha"] = np.minimum([level.alpha for level in PAPER_LEVELS], 64)
+
+    source = changed(noise, TermFormat.RAW)
+    verify(source.program())
+
+
+def test_the_format_is_that_of_the_stream() -> None:
+    rejected(build.convolution().edit("format=plain", "format=raw"), STREAM)
+    rejected(build.convolution(kind=TermFormat.RAW).edit("format=raw", "format=plain"), STREAM)
+
+
+def test_the_plan_is_that_of_the_stream() -> None:
+    """The same stream under a plan of other budgets."""
+    source = build.convolution()
+    low = tuple(type(level)(4, 2) for level in PAPER_LEVELS)
+    layer = type(source.rest.plan.layers[0])("layer0", low)
+    plan = type(source.rest.plan)(PAPER_LEVELS, (layer,))
+    rejected(source.change(plan=plan), STREAM)
+
+
+def test_two_instructions_may_use_one_tile() -> None:
+    """Both uses are checked: here the second takes the tile for another format."""
+    source = build.convolution()
+    mmac = next(line for line in source.text.splitlines() if line.startswith("mmac"))
+    again = mmac.partition(" wait")[0].replace("acc=p3", "acc=p5")
+    second = source.edit(mmac, f"{mmac}\n{again}").edit("quant", "pointer p=p5 pad=acc addr=8192\nquant")
+    # the activations are released by the first: let the second release them
+    second = second.edit("signal=0,9", "signal=9").edit(again, f"{again} signal=0")
+    verify(second.program())
+    rejected(second.edit("acc=p5 layer=0 format=plain", "acc=p5 layer=0 format=raw"), STREAM)
