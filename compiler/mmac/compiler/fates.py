@@ -29,6 +29,7 @@ _HINTS = (
     (r"computed at run time", "make it an initializer of the model"),
     (r"is (float16|double|bfloat16)", "export the model in float32"),
     (r"neither the array nor the vector unit", "onnxruntime computes it, at no loss of accuracy"),
+    (r"comes from the host", "it would run on the machine if what computes its operand did"),
     (r"conversion between integers", "it disappears together with the host operator beside it"),
     (r"ceil_mode or auto_pad", "export it with explicit pads"),
     (r"block-quantized|another axis|has several scales", "quantize per tensor, and weights per output channel"),

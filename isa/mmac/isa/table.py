@@ -284,7 +284,7 @@ class Vmax(Queued):
 
 @instruction("vavg", 0x2C, Queue.COMPUTE)
 class Vavg(Queued):
-    """out = clamp(y_zero + rint(f32(sum of (a - a_zero) over the window) * f32(a_scale / f32(count))), y_min, y_max), per channel. The fill byte must be a_zero. count is kernel_h·kernel_w if `count_pad`, else the number of window elements inside the view of `x`."""
+    """out = clamp(y_zero + rint(f32(sum of (a - a_zero) over the window) * f32(a_scale / f32(count))), y_min, y_max), per channel. The fill byte must be a_zero. count is kernel_h·kernel_w if `count_pad`, else the number of window elements inside the view of `x` (1 if there are none)."""
 
     x: Annotated[int, Bits(11, 8, kind="tensor")]
     y: Annotated[int, Bits(15, 12, kind="tensor")]

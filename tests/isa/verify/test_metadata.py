@@ -121,7 +121,7 @@ def test_a_debug_output_must_be_in_dram() -> None:
 
 
 def test_empty_code() -> None:
-    program = dataclasses.replace(build.convolution().program(), code=())
+    program = dataclasses.replace(build.convolution().program(), code=(), debug=())
     with pytest.raises(VerificationError, match="without halt"):
         verify(program)
 

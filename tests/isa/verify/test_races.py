@@ -151,7 +151,7 @@ CONTENTS = {
     "sums of an iteration that is over": Case(
         conv,
         (("sync.store signal=14\nsync.compute", "sync.store signal=14\nloop 3\nloop 2\nloop 2\nstore.acc t=t3 acc=p3 prm=p2\nend\nend\nend\nsync.compute"),),
-        "instruction 61 (store.acc): the box of t is not that of y in instruction 51 (mmac) of node 'conv0'",
+        "instruction 62 (store.acc): the box of t is not that of y in instruction 51 (mmac) of node 'conv0'",
     ),
     "sums begun by another instruction": Case(
         matmul,
@@ -191,7 +191,7 @@ def test_stores_wait_for_earlier_loads() -> None:
     late = "load t=t1 p=p5\nstore t=t1 p=p0\nsync.compute wait=8,8\n"
     rejected(
         source.edit("sync.compute wait=8,8\n", late),
-        "instruction 57 (store): it overwrites DRAM bytes of instruction 56 (load), which may not be over",
+        "instruction 64 (store): it overwrites DRAM bytes of instruction 63 (load), which may not be over",
     )
 
 

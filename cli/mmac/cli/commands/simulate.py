@@ -86,7 +86,7 @@ def command(
     if inputs:
         ran = chosen if level is not None or limited else every[-1:]
         results, host_ms = _run(loaded, inputs, ran, engine)
-        report = report.with_host_ms([host_ms.get(position, 0.0) for position in chosen])
+        report = report.with_host_ms([host_ms[position] for position in chosen])
         document["outputs"] = _describe(results)
         _save(results, out)
     elif loaded.host:
@@ -114,22 +114,20 @@ def _check_options(
 
 def _run(
     program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str
-) -> tuple[dict[str, Arrays], dict[int, float]]:
-    """Outputs by name of the level, and milliseconds of the host segments by its position."""
+) -> tuple[dict[str, Arrays], list[float]]:
+    """Outputs by name of the level, and milliseconds of the host segments for each level of the program."""
     from mmac.runtime.session import Session
 
     session = Session(program, engine)
     arrays = _read_inputs(inputs)
     names = [port.name for port in session.get_outputs()]
     results: dict[str, Arrays] = {}
-    host_ms: dict[int, float] = {}
     with output.progress("simulate") as step:
         for number, level in enumerate(levels):
             name = str(program.plan.levels[level])
             step(name, number, len(levels))
             results[name] = dict(zip(names, session.run(names, arrays, level), strict=True))
-            host_ms[level] = session.host_ms
-    return results, host_ms
+    return results, session.host_ms
 
 
 def _read_inputs(texts: Sequence[str]) -> Arrays:

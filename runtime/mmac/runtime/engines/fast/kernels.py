@@ -8,7 +8,7 @@ are off, because several of onnxruntime's fusions would change roundings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from onnx import helper, numpy_helper
 from mmac.isa import table
 from mmac.runtime.engines.fast.layers import Binary, Convolution, Pool, codes
 from mmac.runtime.engines.fast.operands import WEIGHT_ZERO, Coefficients, Data
+from mmac.runtime.memory import Bytes
 
 Array = npt.NDArray[Any]
+Index = npt.NDArray[np.intp]
 Shape = tuple[int, ...]
 
 _ONE = np.float32(1)
@@ -85,98 +87,115 @@ def _session(graph: onnx.GraphProto, threads: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Patch:
-    """Output channels of a grouped convolution that need more than eight bits of weight.
+class Operand:
+    """How a kernel wants a tensor [n, h, w, c]: a sequence of parts.
 
-    `kernel` computes the output channels `outputs` from the input channels `inputs`, each row of them twice.
+    A part is a table of codes of DRAM bytes, and the channels that it takes (None: all). If `repeat` is 0, the parts
+    follow each other along the channels, else they alternate row by row, each in `repeat` rows.
     """
 
-    kernel: Kernel
-    inputs: npt.NDArray[np.intp]
-    outputs: npt.NDArray[np.intp]
+    parts: tuple[tuple[Bytes, Index | None], ...]
+    repeat: int = 0
+
+    @staticmethod
+    def plain(codes_of: Bytes) -> Operand:
+        """One table for all."""
+        return Operand(((codes_of, None),))
 
 
 @dataclass(frozen=True)
-class Convolved:
-    """Kernels of a convolution (without a clamp narrower than the type).
-
-    The kernel's input has the parts of the data side by side along the channels, or in alternate rows if the
-    convolution is grouped, which keeps it depthwise. After them come the channels `again` once more.
-    """
+class Task:
+    """A kernel and what it reads. `channels`: those of the layer's result that it gives, None for all."""
 
     kernel: Kernel
-    again: npt.NDArray[np.intp] | None = None
-    patch: Patch | None = None
+    operands: tuple[Operand, ...]
+    channels: Index | None = None
 
 
 def convolution(
     layer: Convolution, data: Data, weights: Coefficients, constants: npt.NDArray[np.void], threads: int
-) -> Convolved:
-    """Sums of products, bias, requantization."""
+) -> tuple[Task, ...]:
+    """Sums of products, bias, requantization (without a clamp narrower than the type).
+
+    The first task gives all channels of the result, the next, if any, gives some of them anew.
+    """
     sign = np.where(weights.negative, -1, 1)
     scale, bias = constants["scale"] * sign.astype(np.float32), (constants["bias"] * sign).astype(np.int32)
-    builder = _Convolution(layer, data.zero, threads)
-    count = len(data.tables)
+    builder = _Convolution(layer, data, threads)
     if layer.groups == 1:
-        main = np.concatenate([weights.main] * count, axis=1)
-        if weights.extra is None:
-            return Convolved(builder.dense(main, scale, bias))
-        again = np.flatnonzero(np.tile(weights.extra.any(axis=(0, 2, 3)), count))
-        extra = WEIGHT_ZERO + np.concatenate([weights.extra] * count, axis=1)[:, again]
-        return Convolved(builder.dense(np.concatenate([main, extra], axis=1), scale, bias), again)
-    kernel = builder.grouped([weights.main] * count, scale, bias)
+        return (builder.dense(weights, scale, bias),)
     if weights.extra is None:
-        return Convolved(kernel)
+        return (builder.grouped([weights.main], scale, bias),)
+    extra = weights.extra + np.uint8(WEIGHT_ZERO)
     per_group = weights.extra.reshape(layer.groups, -1).any(axis=1)
+    # depthwise kernels are fast for whole vectors of channels
+    missing = -np.count_nonzero(per_group) % _VECTOR
+    per_group[np.flatnonzero(~per_group)[:missing]] = True
+    if 2 * np.count_nonzero(per_group) >= layer.groups:
+        return (builder.grouped([weights.main, extra], scale, bias),)
     outputs, inputs = (np.flatnonzero(per_group.repeat(r.shape[3] // layer.groups)) for r in (layer.y, layer.x))
-    parts = [part[outputs] for part in (weights.main, weights.extra + np.uint8(WEIGHT_ZERO))]
-    wide = builder.grouped(parts * count, scale[outputs], bias[outputs])
-    return Convolved(kernel, None, Patch(wide, inputs, outputs))
+    some = builder.grouped([weights.main[outputs], extra[outputs]], scale[outputs], bias[outputs], inputs)
+    return builder.grouped([weights.main], scale, bias), replace(some, channels=outputs)
+
+
+_VECTOR = 16
+"""Channels that a depthwise kernel does at once."""
 
 
 @dataclass(frozen=True)
 class _Convolution:
     layer: Convolution
-    zero: int
+    data: Data
     threads: int
 
-    def dense(self, kernel: Array, scale: Array, bias: Array) -> Kernel:
-        """Kernel [O, I, h, w] over I channels."""
-        window, shape = self.layer.window, (*self.layer.reading.shape[:3], kernel.shape[1])
+    def dense(self, weights: Coefficients, scale: Array, bias: Array) -> Task:
+        """All channels for every part of the data, then for each those channels again that have an extra part."""
+        tables, window = self.data.tables, self.layer.window
+        parts: list[tuple[Bytes, Index | None]] = [(codes_of, None) for codes_of in tables]
+        kernels = [weights.main] * len(tables)
+        if weights.extra is not None:
+            again = np.flatnonzero(weights.extra.any(axis=(0, 2, 3)))
+            parts += [(codes_of, again) for codes_of in tables]
+            kernels += [weights.extra[:, again] + np.uint8(WEIGHT_ZERO)] * len(tables)
+        kernel = np.concatenate(kernels, axis=1)
+        shape = (*self.layer.reading.shape[:3], kernel.shape[1])
         geometry = {"strides": window.stride, "dilations": window.dilation, "pads": self.layer.pads}
-        return self._build(shape, 1, kernel, scale, bias, geometry)
+        return Task(self._build(shape, 1, kernel, scale, bias, geometry), (Operand(tuple(parts)),))
 
-    def grouped(self, parts: Sequence[Array], scale: Array, bias: Array) -> Kernel:
-        """Kernels [O, I, h, w] for alternate rows: row k·dilation of the data is rows k·dilation·parts + part."""
-        (n, h, w, _), window, count = self.layer.reading.shape, self.layer.window, len(parts)
-        per_group = self.layer.y.shape[3] // self.layer.groups
-        groups = len(bias) // per_group
+    def grouped(self, parts: Sequence[Array], scale: Array, bias: Array, channels: Index | None = None) -> Task:
+        """Every part of the weights for every part of the data: row k·dilation is rows k·dilation·parts + part."""
+        (n, h, w, _), window = self.layer.reading.shape, self.layer.window
+        kernels = [*parts] * len(self.data.tables)
+        count = len(kernels)
         o, i, kh, kw = parts[0].shape
+        groups = o * self.layer.groups // self.layer.y.shape[3]
         # with several parts, rows that a dilation skips are taken with weight 0
         inside, outside = (window.dilation[0], 1) if count > 1 else (1, window.dilation[0])
         kernel = np.full((o, i, (kh - 1) * inside + 1, count, kw), WEIGHT_ZERO, np.uint8)
-        kernel[:, :, ::inside] = np.stack(parts, axis=3)
+        kernel[:, :, ::inside] = np.stack(kernels, axis=3)
         top, left, bottom, right = self.layer.pads
         geometry = {
             "strides": (window.stride[0] * count, window.stride[1]),
             "dilations": (outside, window.dilation[1]),
             "pads": (top * count, left, bottom * count, right),
         }
-        return self._build((n, h * count, w, groups * i), groups, kernel.reshape(o, i, -1, kw), scale, bias, geometry)
+        made = self._build((n, h * count, w, groups * i), groups, kernel.reshape(o, i, -1, kw), scale, bias, geometry)
+        operand = Operand(tuple((codes_of, channels) for codes_of in self.data.tables), len(parts))
+        return Task(made, (operand,))
 
     def _build(
         self, shape: Shape, groups: int, kernel: Array, scale: Array, bias: Array, geometry: Mapping[str, Any]
     ) -> Kernel:
         graph = Graph(shape)
         graph.add(
-            "QLinearConv", "x0", _ONE, np.uint8(self.zero), kernel, scale, np.uint8(WEIGHT_ZERO),
+            "QLinearConv", "x0", _ONE, np.uint8(self.data.zero), kernel, scale, np.uint8(WEIGHT_ZERO),
             _ONE, _zero(self.layer.result), bias,
             domain=_MICROSOFT, channels_last=1, group=groups, kernel_shape=kernel.shape[2:], **geometry,
         )  # fmt: skip
         return graph.build((*self.layer.y.shape[:3], len(bias)), self.threads)
 
 
-def binary(layer: Binary, threads: int) -> Kernel:
+def binary(layer: Binary, threads: int) -> Task:
     """Sum or product in binary32, as stated for `vadd` and `vmul` (without the clamp)."""
     quant = layer.quant
     graph = Graph(layer.a.shape, layer.b.shape)
@@ -191,11 +210,16 @@ def binary(layer: Binary, threads: int) -> Kernel:
         b = graph.add("DequantizeLinear", "x1", b_scale, b_zero)
         value = graph.add("Add", a, b)
     graph.add("QuantizeLinear", value, _ONE, _zero(quant))
-    return graph.build(layer.y.shape, threads)
+    operands = (Operand.plain(shift(signed)) for signed in (quant.a_signed, quant.b_signed))
+    return Task(graph.build(layer.y.shape, threads), tuple(operands))
 
 
-def pool(layer: Pool, threads: int) -> Kernel:
+def pool(layer: Pool, threads: int) -> Task:
     """Maximum or average of windows (without the clamp)."""
+    return Task(_pool(layer, threads), (Operand.plain(shift(layer.quant.a_signed)),))
+
+
+def _pool(layer: Pool, threads: int) -> Kernel:
     window = layer.window
     geometry: Mapping[str, Any] = {
         "kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation, "pads": layer.pads,
@@ -232,6 +256,11 @@ def _window_sizes(layer: Pool) -> npt.NDArray[np.float32]:
         taps = starts + np.arange(layer.window.kernel[axis]) * layer.window.dilation[axis]
         counts.append(((taps >= 0) & (taps < layer.x.shape[axis + 1])).sum(axis=1))
     return np.maximum(counts[0][:, None] * counts[1], 1).astype(np.float32)[None, :, :, None]
+
+
+def shift(signed: int) -> Bytes:
+    """Codes of the bytes of a tensor, and back: int8 is shifted by 128."""
+    return np.arange(256, dtype=np.uint8) ^ np.uint8(0x80 * signed)
 
 
 def _zero(quant: table.Quant) -> np.uint8:

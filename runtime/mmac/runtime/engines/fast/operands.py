@@ -7,6 +7,7 @@ sees the parts side by side: Σ(d₁ + d₂)·w = Σ d₁·w + Σ d₂·w, still
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,18 @@ import numpy.typing as npt
 from mmac.runtime.engines.fast.weights import Weights
 from mmac.runtime.memory import Bytes
 
+Mask = npt.NDArray[np.bool_]
+
 WEIGHT_ZERO = 128
 
 
 @dataclass(frozen=True)
 class Data:
-    """Data values as codes: part i of the value of byte b is ``tables[i][b] - zero``."""
+    """Data values as codes: part i of the value of byte b is ``tables[i][b] - zero``, unless b is `lost`."""
 
     tables: tuple[Bytes, ...]
     zero: int
+    lost: Mask
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,44 @@ class Coefficients:
 
     main: Bytes
     extra: Bytes | None
-    negative: npt.NDArray[np.bool_]
+    negative: Mask
 
 
-def fit_data(values: npt.NDArray[np.int16], possible: npt.NDArray[np.bool_], zero: int) -> Data:
+def fit_data(values: npt.NDArray[np.int16], possible: Mask, zero: int) -> tuple[Data, ...]:
     """Split data values into parts of eight bits.
 
     Args:
         values: int16[256], the truncated data value of each byte.
         possible: bool[256], bytes that can occur; only their values must fit.
         zero: preferred zero point: that of the codes which the bytes are anyway.
+
+    Returns:
+        One way for all data; or, if that takes two parts, before it another way of one part that loses a few bytes.
     """
+    low, high = _range(values[possible])
+    if high - low <= _SPAN:
+        return (_codes((values,), zero, low, high, possible),)
     half = values >> 1
-    for parts in ((values,), (half, values - half)):
-        low = min(int(part[possible].min(initial=0)) for part in parts)
-        high = max(int(part[possible].max(initial=0)) for part in parts)
-        if high - low <= 255:
-            # any zero with 0 ≤ low + zero and high + zero ≤ 255 does; padding, which is 0, must fit too
-            zero = min(max(zero, -low), 255 - high)
-            break
-    return Data(tuple(np.clip(part + zero, 0, 255).astype(np.uint8) for part in parts), zero)
+    exact = _codes((half, values - half), zero, *_range(np.stack([half, values - half])[:, possible]), possible)
+    ends = (low, low + _SPAN), (high - _SPAN, high)
+    usual = [_codes((values,), zero, *window, possible) for window in ends]
+    return min(usual, key=lambda data: int(data.lost.sum())), exact
+
+
+_SPAN = 255
+
+
+def _range(values: npt.NDArray[np.int16]) -> tuple[int, int]:
+    """Least and greatest; padding, which is 0, must fit too."""
+    return int(values.min(initial=0)), int(values.max(initial=0))
+
+
+def _codes(parts: Sequence[npt.NDArray[np.int16]], zero: int, low: int, high: int, possible: Mask) -> Data:
+    # any zero with 0 ≤ low + zero and high + zero ≤ 255 does
+    zero = min(max(zero, -low), _SPAN - high)
+    shifted = np.stack(parts) + zero
+    lost = possible & ((shifted < 0) | (shifted > _SPAN)).any(axis=0)
+    return Data(tuple(np.clip(shifted, 0, _SPAN).astype(np.uint8)), zero, lost)
 
 
 def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> Coefficients:
@@ -72,10 +94,10 @@ def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> C
     return Coefficients((main + WEIGHT_ZERO).astype(np.uint8), extra, negative)
 
 
-def _signs(weights: Weights) -> npt.NDArray[np.bool_]:
+def _signs(weights: Weights) -> Mask:
     """Output channels to negate."""
     rows = weights.reshape(len(weights), -1)
-    negative: npt.NDArray[np.bool_] = rows.max(axis=1, initial=0) > 127
+    negative: Mask = rows.max(axis=1, initial=0) > 127
     both = np.flatnonzero(negative & (rows.min(axis=1, initial=0) < -127))
     plus, minus = ((weights[both] == w).any(axis=(2, 3)) for w in (128, -128))
     # an input channel that many output channels need an extra part of is likely to get one anyway

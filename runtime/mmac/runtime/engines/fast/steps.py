@@ -78,24 +78,51 @@ def translate(source: Bytes, table: bytes | None) -> Bytes:
 
 @dataclass(frozen=True)
 class Part:
-    """A window of an array, through a table, into a window of another array."""
+    """A window of an array (`channels` of it, if not all), through a table, into windows of another array."""
 
     source: Array
-    source_shape: tuple[int, ...]
+    shape: tuple[int, ...]
     pick: Access
+    channels: npt.NDArray[np.intp] | None
     table: bytes | None
-    place: Access
+    places: tuple[Access, ...]
+
+    def bind(self, target: Bytes) -> Callable[[], None]:
+        """What moves it into the array `target`."""
+        whole, table, channels = self.source.numpy(self.shape), self.table, self.channels
+        source, places = self.pick(whole), [place(target) for place in self.places]
+        if channels is None and table is not None and source.size == whole.size and source.flags.c_contiguous:
+            buffer, shape = self.source.buffer, source.shape
+
+            def get() -> Bytes:
+                return np.frombuffer(buffer.translate(table), np.uint8).reshape(shape)  # no copy before the table
+
+        elif channels is None:
+
+            def get() -> Bytes:
+                return translate(source, table)
+
+        else:
+
+            def get() -> Bytes:
+                return translate(source.take(channels, axis=-1, mode="clip"), table)
+
+        def run() -> None:
+            values = get()
+            for place in places:
+                place[...] = values
+
+        return run
 
 
 @dataclass(frozen=True)
 class Assemble:
-    """Fill an array from windows of others."""
+    """Fill an array from windows of others; `fill` (broadcast) goes where no part does."""
 
     parts: tuple[Part, ...]
     output: Array
     shape: tuple[int, ...]
     fill: Bytes | None
-    """Bytes that fill the last axis (broadcast) where no part does."""
 
     @property
     def reads(self) -> Sequence[Array]:
@@ -109,31 +136,14 @@ class Assemble:
 
     def bind(self) -> Action:
         """See `Step`."""
-        target = self.output.numpy(self.shape)
-        moves = [self._move(part, target) for part in self.parts]
-        fill = self.fill
+        target, fill = self.output.numpy(self.shape), self.fill
+        moves = [part.bind(target) for part in self.parts]
 
         def run(memory: Memory, results: Results) -> None:
             if fill is not None:
                 target[...] = fill
             for move in moves:
                 move()
-
-        return run
-
-    def _move(self, part: Part, target: Bytes) -> Callable[[], None]:
-        whole = part.source.numpy(part.source_shape)
-        source, place, table = part.pick(whole), part.place(target), part.table
-        if table is not None and source.size == whole.size and source.flags.c_contiguous:
-            buffer, shape = part.source.buffer, source.shape  # no copy before the table
-
-            def run() -> None:
-                place[...] = np.frombuffer(buffer.translate(table), np.uint8).reshape(shape)
-
-        else:
-
-            def run() -> None:
-                place[...] = translate(source, table)
 
         return run
 
@@ -222,67 +232,6 @@ def _address(array: Array) -> int:
 
 
 @dataclass(frozen=True)
-class Again:
-    """All channels of an array, and some of them once more after the last."""
-
-    source: Array
-    shape: tuple[int, ...]
-    channels: npt.NDArray[np.intp]
-    output: Array
-
-    @property
-    def reads(self) -> Sequence[Array]:
-        """The source."""
-        return [self.source]
-
-    @property
-    def writes(self) -> Sequence[Array]:
-        """The output."""
-        return [self.output]
-
-    def bind(self) -> Action:
-        """See `Step`."""
-        source, channels, last = self.source.numpy(self.shape), self.channels, self.shape[3]
-        target = self.output.numpy((*self.shape[:3], last + len(channels)))
-
-        def run(memory: Memory, results: Results) -> None:
-            target[..., :last] = source
-            target[..., last:] = source.take(channels, axis=3, mode="clip")
-
-        return run
-
-
-@dataclass(frozen=True)
-class TwiceRows:
-    """Some channels of an array, each row twice."""
-
-    source: Array
-    shape: tuple[int, ...]
-    channels: npt.NDArray[np.intp]
-    output: Array
-
-    @property
-    def reads(self) -> Sequence[Array]:
-        """The source."""
-        return [self.source]
-
-    @property
-    def writes(self) -> Sequence[Array]:
-        """The output."""
-        return [self.output]
-
-    def bind(self) -> Action:
-        """See `Step`."""
-        source, channels = self.source.numpy(self.shape), self.channels
-        target = self.output.numpy((*self.shape[:2], 2, self.shape[2], len(channels)))
-
-        def run(memory: Memory, results: Results) -> None:
-            target[...] = source.take(channels, axis=3, mode="clip")[:, :, None]
-
-        return run
-
-
-@dataclass(frozen=True)
 class Replace:
     """Some channels of an array, in place."""
 
@@ -329,6 +278,39 @@ class Keep:
 
         def run(memory: Memory, results: Results) -> None:
             results[self.name] = source.copy().view(self.dtype).reshape(self.shape)
+
+        return run
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One of two lists of steps: `rare` if any of some bytes occurs in an array, else `usual`."""
+
+    source: Array
+    bytes: tuple[int, ...]
+    usual: tuple[Step, ...]
+    rare: tuple[Step, ...]
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """What any of the steps needs, its own intermediate results too."""
+        return [self.source, *(array for step in (*self.usual, *self.rare) for array in step.reads)]
+
+    @property
+    def writes(self) -> Sequence[Array]:
+        """What any of the steps fills."""
+        arrays = {id(array): array for step in (*self.usual, *self.rare) for array in step.writes}
+        return list(arrays.values())
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        buffer, looked_for = self.source.buffer, self.bytes
+        usual, rare = ([step.bind() for step in steps] for steps in (self.usual, self.rare))
+
+        def run(memory: Memory, results: Results) -> None:
+            actions = rare if any(buffer.find(byte) >= 0 for byte in looked_for) else usual
+            for action in actions:
+                action(memory, results)
 
         return run
 

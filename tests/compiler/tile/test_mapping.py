@@ -1,0 +1,89 @@
+"""The mapping search stays inside the scratchpads, finds the best of what it looks at, and explains itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmac.compiler.tile import mapping
+from mmac.compiler.tile.ir import Window
+from mmac.compiler.tile.rings import Rings
+from mmac.isa.errors import ResourceError
+from mmac.isa.plan import PAPER_LEVELS
+from mmac.runtime.targets import load_target
+from tests.compiler import nets
+
+BUDGETS = tuple((level.alpha, level.beta) for level in PAPER_LEVELS)
+
+
+@st.composite
+def shapes(draw):
+    groups = draw(st.sampled_from([1, 1, 2, 4]))
+    ic, oc = draw(st.integers(1, 40)), draw(st.integers(1, 20))
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    window = Window(kernel, (draw(st.integers(1, 2)), draw(st.integers(1, 2))))
+    h, w = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    n = draw(st.integers(1, 2))
+    x = (n, window.rows(h), window.columns(w), ic * groups)
+    return mapping.LayerShape(x, (n, h, w, oc * groups), window, groups, BUDGETS, draw(st.integers(1, 20)))
+
+
+@given(shapes(), st.sampled_from(["vc707", "tiny"]))
+def test_chosen_tiles_fit_twice(shape, name):
+    target = load_target("vc707") if name == "vc707" else nets.tiny_target(4)
+    try:
+        m = mapping.search(shape, target, "layer")
+    except ResourceError:
+        assert name == "tiny"
+        return
+    slots = Rings(target.scratchpads)
+    pixels = m.batch * shape.window.rows(m.rows) * shape.window.columns(m.columns)
+    channels = m.reduction if shape.groups == 1 else m.channels // shape.oc * shape.ic
+    groups = -(-(m.reduction * shape.window.kernel[0] * shape.window.kernel[1]) // 16)
+    assert pixels * channels <= slots.slot_bytes("act")
+    assert m.batch * m.rows * m.columns * m.channels * 4 <= slots.slot_bytes("acc")
+    assert groups * m.channels * (1 + shape.group_terms) <= slots.slot_bytes("wgt")
+    assert m.channels * 8 <= slots.slot_bytes("prm")
+    assert m.split_m * m.split_n * m.split_k <= target.array.blocks
+    assert m.channels % (shape.oc if shape.groups > 1 else 1) == 0
+    assert m.reduction == shape.ic or (shape.pointwise and m.reduction % 16 == 0)
+    assert m.weights_outer or shape.groups == 1
+
+
+def test_search_is_deterministic_and_says_why():
+    shape = mapping.LayerShape((1, 56, 56, 64), (1, 56, 56, 64), Window((1, 1)), 1, BUDGETS, 20)
+    first, second = (mapping.search(shape, load_target("vc707"), "layer") for _ in range(2))
+    assert first == second
+    assert "best of" in first.why
+    assert f"{first.split_m}x{first.split_n}x{first.split_k} blocks" in first.why
+
+
+def test_no_other_candidate_is_cheaper():
+    target = load_target("vc707")
+    shape = mapping.LayerShape((1, 28, 28, 32), (1, 28, 28, 48), Window((1, 1)), 1, BUDGETS, 20)
+    chosen = mapping.search(shape, target, "layer")
+    tiles, splits = mapping._tiles(shape, target, "layer"), mapping._splits(target.array.blocks)
+    total = mapping._cost(shape, target, tiles, splits)
+    at = np.argwhere(
+        (tiles == (chosen.batch, chosen.rows, chosen.columns, chosen.channels, chosen.reduction)).all(axis=1)
+    )
+    split = np.argwhere((splits == (chosen.split_m, chosen.split_n, chosen.split_k)).all(axis=1))
+    assert total[0 if chosen.weights_outer else 1, at[0, 0], split[0, 0]] == total.min()
+
+
+def test_more_blocks_are_never_slower():
+    shape = mapping.LayerShape((1, 28, 28, 64), (1, 28, 28, 64), Window((3, 3)), 1, BUDGETS, 20)
+    target = load_target("vc707")
+    cycles = []
+    for blocks in (4, 16, 64):
+        smaller = replace(target, array=replace(target.array, blocks=blocks))
+        cycles.append(mapping.search(shape, smaller, "layer").cycles)
+    assert cycles == sorted(cycles, reverse=True)
+
+
+def test_a_layer_that_cannot_fit_names_itself_and_the_sizes():
+    shape = mapping.LayerShape((1, 9, 9, 4096), (1, 1, 1, 8), Window((9, 9)), 1, BUDGETS, 20)
+    with pytest.raises(ResourceError, match=r"layer big: not even its smallest tile fits.*act 524288 bytes"):
+        mapping.search(shape, load_target("vc707"), "big")
