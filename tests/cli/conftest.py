@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+
 from mmac.compiler import Options, compile_model
 from mmac.isa.container import save
 

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from mmac.cli.app import COMMANDS
-from mmac.isa import container, files
 
+from mmac.cli.app import COMMANDS
+from mmac.isa import container
 from tests.commands import command, environment, mmac
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_ir", "networkx", "rich", "safetensors")
@@ -21,9 +21,7 @@ HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_ir", "networkx", "rich", "safeten
 
 def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     code = "import sys\ntry:\n from mmac.cli import main; main(['--help'])\nfinally: print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     *text, modules = done.stdout.splitlines()
     listed = [line.split()[0] for line in text[text.index("Commands:") + 1 :]]
     assert listed == list(COMMANDS)
@@ -126,7 +124,7 @@ def test_a_failed_write_leaves_nothing(
     def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     for arguments in (
         ("compile", folder / "net.onnx", "-o", empty / "out", "--calibration", folder / "samples.npz"),
         ("simulate", folder / "net.mmac", "-i", f"image={folder / 'image.npy'}", "-o", empty / "out"),
@@ -142,11 +140,13 @@ def test_ctrl_c_ends_a_running_command_with_130(empty: Path, tmp_path_factory: p
     fifo = tmp_path_factory.mktemp("fifo") / "in.s"
     os.mkfifo(fifo)
     line = [sys.executable, "-m", "mmac.cli", "asm", str(fifo), "-o", str(empty / "out.mmac")]
-    with subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        with fifo.open("w"):  # returns when the command has opened the other end
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+    with (
+        subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True) as process,
+        fifo.open("w"),  # returns when the command has opened the other end
+    ):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.strip() == "error: interrupted"
 
@@ -164,9 +164,7 @@ def test_a_closed_pipe_is_no_news(folder: Path) -> None:
 def test_a_full_disk_behind_stdout(folder: Path) -> None:
     line = [sys.executable, "-m", "mmac.cli", "disasm", str(folder / "net.mmac")]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            line, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+        done = subprocess.run(line, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 5
     assert done.stderr.startswith("error: stdout: cannot be written (No space left on device)")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from mmac.isa.asm import disassemble
 from mmac.isa.container import load
-
 from tests.commands import mmac
 
 
@@ -21,9 +21,7 @@ def test_there_and_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_to_read_only(folder: Path) -> None:
-    assert mmac("disasm", folder / "net.mmac", "--no-data").stdout == disassemble(
-        load(folder / "net.mmac"), data=False
-    )
+    assert mmac("disasm", folder / "net.mmac", "--no-data").stdout == disassemble(load(folder / "net.mmac"), data=False)
 
 
 @pytest.mark.parametrize(

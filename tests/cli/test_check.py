@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+
 from mmac.compiler import Options, check_model, compile_model
 from mmac.compiler.fates import FATES
-
 from tests.cli.conftest import net
 from tests.commands import DATA, mmac
 

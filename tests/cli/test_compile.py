@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from mmac.compiler.pipeline import PASS_NAMES
 from mmac.isa.container import load
-
 from tests.cli.conftest import images, net
 from tests.commands import mmac
 
@@ -165,9 +165,7 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, ["{folder}/net.onnx", "--target", "{bad}/target.toml"], "target.toml: 'part' is missing"),
     ],
 )
-def test_bad_input(
-    folder: Path, bad: Path, empty: Path, status: int, arguments: list[str], message: str
-) -> None:
+def test_bad_input(folder: Path, bad: Path, empty: Path, status: int, arguments: list[str], message: str) -> None:
     places = {"folder": folder, "bad": bad}
     result = mmac("compile", *(text.format(**places) for text in arguments), "-o", empty / "out.mmac", "--json")
     assert (result.exit_code, result.stdout) == (status, "")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session
-
 from tests.commands import DATA, mmac
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from mmac.compiler import PASS_NAMES, Options, run_passes, stages
 from mmac.runtime import Session
-
 from tests.cli.conftest import images
 from tests.commands import command, mmac
 

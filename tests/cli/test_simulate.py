@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+
 from mmac.isa.asm import assemble, disassemble
 from mmac.isa.container import load, save
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session, estimate
-
 from tests.cli.conftest import images
 from tests.commands import mmac
 

@@ -65,10 +65,10 @@ def check_weights(model: ir.Model, where: str) -> None:
 
 
 def check_shapes(model: ir.Model, where: str) -> None:
-    """Refuse empty inputs and results, and values that would not fit into this machine's memory.
+    """Refuse empty and impossible inputs and results, and values that would not fit into this machine's memory.
 
     Raises:
-        MalformedError: a tensor without elements.
+        MalformedError: a tensor without elements, or with fewer than none.
         ResourceError: names the value and its size.
     """
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -77,6 +77,8 @@ def check_shapes(model: ir.Model, where: str) -> None:
         shape = static_shape(value)
         if shape is None or value.dtype is None:
             continue
+        if min(shape, default=1) < 0:
+            raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)}", "an input large enough for the model")
         if 0 in shape and (value.is_graph_input() or value.is_graph_output()):
             raise MalformedError(
                 f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors"

@@ -42,7 +42,7 @@ def read_model(path: Path) -> ir.Model:
     try:
         model = ir.serde.deserialize_model(proto)
         model.opset_imports.setdefault("", MIN_OPSET)
-        _confine_external(model, path)
+        _map_external(model, path)
         common.RemoveInitializersFromInputsPass()(model)
         model.ir_version = max(model.ir_version, _FREE_INITIALIZERS)
         if model.functions:
@@ -74,10 +74,9 @@ def _parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _confine_external(model: ir.Model, path: Path) -> None:
-    """Let external tensors be read from the folder of the model file, and from nowhere else."""
+def _map_external(model: ir.Model, path: Path) -> None:
+    """Map external tensors from the folder of the model file, and from nowhere else."""
     folder = path.resolve().parent
-    ir.external_data.set_base_dir(model.graph, folder)
     for graph in model.graphs():
         for name, value in graph.initializers.items():
             tensor = value.const_value
@@ -92,6 +91,8 @@ def _confine_external(model: ir.Model, path: Path) -> None:
             end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
             if end > file.stat().st_size or (tensor.length or tensor.nbytes) < tensor.nbytes:
                 raise MalformedError(where, f"external data ends before byte {end} of {tensor.location!r}")
+            tensor.base_dir = folder
+            value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=name)
 
 
 def _check(model: ir.Model) -> None:

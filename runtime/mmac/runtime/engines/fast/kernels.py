@@ -127,7 +127,7 @@ def convolution(
     if weights.extra is None:
         return (builder.grouped([weights.main], scale, bias),)
     extra = weights.extra + np.uint8(WEIGHT_ZERO)
-    per_group = weights.extra.reshape(layer.groups, -1).any(axis=1)
+    per_group = np.any(weights.extra.reshape(layer.groups, -1), axis=1, keepdims=True)[:, 0]
     # depthwise kernels are fast for whole vectors of channels
     missing = -np.count_nonzero(per_group) % _VECTOR
     per_group[np.flatnonzero(~per_group)[:missing]] = True
@@ -255,7 +255,8 @@ def _window_sizes(layer: Pool) -> npt.NDArray[np.float32]:
         starts = np.arange(layer.y.shape[axis + 1])[:, None] * layer.window.stride[axis] - layer.window.pad[axis]
         taps = starts + np.arange(layer.window.kernel[axis]) * layer.window.dilation[axis]
         counts.append(((taps >= 0) & (taps < layer.x.shape[axis + 1])).sum(axis=1))
-    return np.maximum(counts[0][:, None] * counts[1], 1).astype(np.float32)[None, :, :, None]
+    sizes: npt.NDArray[np.float32] = np.maximum(np.outer(*counts), 1).astype(np.float32)
+    return sizes[None, :, :, None]
 
 
 def shift(signed: int) -> Bytes:

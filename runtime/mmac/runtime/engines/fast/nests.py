@@ -184,7 +184,7 @@ def moves(x: Step, y: Step, scale: int = 1) -> int:
 
 
 def covers(nest: Nest, leaf: Leaf, view: View) -> None:
-    """Check that the boxes of a store touch every element of its view once: they follow each other, from 0 or before."""
+    """Check that the boxes of a store touch every element of its view once: consecutive tiles, from 0 or before."""
     used = set()
     for step, size in zip(view.walk, view.shape, strict=True):
         tiled = step.loop == NONE_LOOP or (step.step == step.extent and step.loop < len(leaf.path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ from mmac.isa import terms
 from mmac.isa.program import Program, TensorInfo
 from mmac.runtime.engines.fast import kernels, lift
 from mmac.runtime.engines.fast.dataflow import Dataflow, Piece, Read, Writer
-from mmac.runtime.engines.fast.kernels import Convolved
+from mmac.runtime.engines.fast.kernels import Operand, Task
 from mmac.runtime.engines.fast.layers import Binary, Convolution, Copy, Layer, Lookup, Opaque, Pool, codes
 from mmac.runtime.engines.fast.operands import fit_data, fit_weights
 from mmac.runtime.engines.fast.regions import Access
 from mmac.runtime.engines.fast.steps import (
     Action,
-    Again,
     Array,
     Assemble,
+    Branch,
     Call,
     Fetch,
     Keep,
@@ -35,7 +35,6 @@ from mmac.runtime.engines.fast.steps import (
     Replace,
     Run,
     Step,
-    TwiceRows,
 )
 from mmac.runtime.engines.fast.weights import weights
 from mmac.runtime.memory import Bytes
@@ -65,16 +64,15 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Kernels of a layer; for each part of each operand the codes of DRAM bytes; the axis before which parts stand."""
+class Way:
+    """One way to compute a layer: the tasks, and the DRAM bytes in its operand with which it goes wrong."""
 
-    kernels: Convolved
-    tables: tuple[tuple[Bytes, ...], ...]
-    axis: int = 3
+    tasks: tuple[Task, ...]
+    lost: Mask = field(default_factory=lambda: np.zeros(256, np.bool_))
 
 
-Cache = dict[tuple[int, int | None], Prepared]
-"""Prepared kernels by layer and level, None if the level does not matter."""
+Cache = dict[tuple[int, int | None], tuple[Way, ...]]
+"""Ways to compute a layer, the last of which always works, by layer and level (None if the level does not matter)."""
 
 
 @dataclass
@@ -123,51 +121,63 @@ class Schedule:
             case Lookup():
                 value = self._copy(reads[0])
                 return [Value(value.array, value.shape, layer.table[value.table], value.present)]
-        key = (number, self.level if isinstance(layer, Convolution) else None)
-        if key not in self.cache:
-            self.cache[key] = self._prepare(layer, reads)
-        prepared = self.cache[key]
-        inputs = [
-            self._operand(read, tables, prepared.axis) for read, tables in zip(reads, prepared.tables, strict=True)
-        ]
-        output = self._run(prepared.kernels, inputs, layer.y.size)
+        output = Array(layer.y.size)
+        self._branch(self._ways(number, layer, reads), reads, output)
         present = _ANY
         if isinstance(layer, Pool) and not layer.average:
-            present = _image(prepared.tables[0][0], self._possible(reads[0]))
+            present = _image(kernels.shift(layer.quant.a_signed), self._possible(reads[0]))
         return [Value(output, layer.y.shape, _result_table(layer), present)]
-
-    def _run(self, kernels: Convolved, inputs: list[Array], size: int) -> Array:
-        (source, *_), shape = inputs, kernels.kernel.inputs[0]
-        if kernels.again is not None:
-            channels = shape[3] - len(kernels.again)
-            inputs = [Array(math.prod(shape))]
-            self.steps.append(Again(source, (*shape[:3], channels), kernels.again, inputs[0]))
-        output = Array(size)
-        self.steps.append(Run(kernels.kernel, tuple(inputs), output))
-        if (patch := kernels.patch) is not None:
-            wide, part = Array(math.prod(patch.kernel.inputs[0])), Array(math.prod(patch.kernel.output))
-            self.steps.append(TwiceRows(source, shape, patch.inputs, wide))
-            self.steps.append(Run(patch.kernel, (wide,), part))
-            self.steps.append(Replace(part, output, kernels.kernel.output, patch.outputs))
-        return output
 
     # --------------------------------------------------------------------------------------------------- kernels
 
-    def _prepare(self, layer: Convolution | Binary | Pool, reads: tuple[Read, ...]) -> Prepared:
-        match layer:
-            case Binary():
-                shifts = (_shift(layer.quant.a_signed),), (_shift(layer.quant.b_signed),)
-                return Prepared(Convolved(kernels.binary(layer, self.threads)), shifts)
-            case Pool():
-                return Prepared(Convolved(kernels.pool(layer, self.threads)), ((_shift(layer.quant.a_signed),),))
-        source, channels = layer.source, layer.y.shape[3]
+    def _ways(self, number: int, layer: Convolution | Binary | Pool, reads: tuple[Read, ...]) -> tuple[Way, ...]:
+        key = (number, self.level if isinstance(layer, Convolution) else None)
+        if key not in self.cache:
+            match layer:
+                case Binary():
+                    self.cache[key] = (Way((kernels.binary(layer, self.threads),)),)
+                case Pool():
+                    self.cache[key] = (Way((kernels.pool(layer, self.threads),)),)
+                case Convolution():
+                    self.cache[key] = self._convolution(layer, self._possible(reads[0]))
+        return self.cache[key]
+
+    def _convolution(self, layer: Convolution, possible: Mask) -> tuple[Way, ...]:
+        source = layer.source
         beta = self.program.plan.layers[layer.tiles.layer].levels[self.level].beta
         truncated = terms.data_table(source.a_zero, bool(source.a_signed), beta)
-        data = fit_data(truncated, self._possible(reads[0]), codes(source.a_zero, source.a_signed))
-        constants = lift.params(self.program, layer.params, channels, self.level)
+        constants = lift.params(self.program, layer.params, layer.y.shape[3], self.level)
         coefficients = fit_weights(weights(self.program, layer, self.level), constants["bias"])
-        convolved = kernels.convolution(layer, data, coefficients, constants, self.threads)
-        return Prepared(convolved, (data.tables,), 3 if layer.groups == 1 else 2)
+        return tuple(
+            Way(kernels.convolution(layer, data, coefficients, constants, self.threads), data.lost)
+            for data in fit_data(truncated, possible, codes(source.a_zero, source.a_signed))
+        )
+
+    def _branch(self, ways: tuple[Way, ...], reads: tuple[Read, ...], output: Array) -> None:
+        """Compute by the first of the ways unless a byte occurs with which it goes wrong, else by the next."""
+        if len(ways) == 1:
+            self._compute(ways[0].tasks, reads, output)
+            return
+        value = self._copy(reads[0])
+        before = self.steps, self.operands
+        lists = []
+        for way in ways:
+            # what only one branch computes is not there for others
+            self.steps, self.operands = [], dict(self.operands)
+            self._compute(way.tasks, reads, output)
+            lists.append(tuple(self.steps))
+            self.steps, self.operands = before
+        looked_for = np.flatnonzero(ways[0].lost[value.table] & value.present)
+        self.steps.append(Branch(value.array, tuple(looked_for.tolist()), *lists))
+
+    def _compute(self, tasks: tuple[Task, ...], reads: tuple[Read, ...], output: Array) -> None:
+        for task in tasks:
+            kernel = task.kernel
+            inputs = tuple(self._operand(r, o) for r, o in zip(reads, task.operands, strict=True))
+            result = output if task.channels is None else Array(math.prod(kernel.output))
+            self.steps.append(Run(kernel, inputs, result))
+            if task.channels is not None:
+                self.steps.append(Replace(result, kernel.output, output, task.channels))
 
     # -------------------------------------------------------------------------------------------------- operands
 
@@ -185,39 +195,54 @@ class Schedule:
         if read.is_alias:
             value = self._source(read.pieces[0])
             return Value(value.array, read.shape, value.table, value.present)
-        return Value(self._operand(read, (_SAME,), 0), read.shape, _SAME, self._possible(read))
+        return Value(self._through(read, _SAME), read.shape, _SAME, self._possible(read))
 
-    def _operand(self, read: Read, tables: tuple[Bytes, ...], axis: int) -> Array:
-        """An array with what a read sees, through tables of DRAM bytes; several tables make a new axis before `axis`."""
-        if read.is_alias and len(tables) == 1:
-            value = self._source(read.pieces[0])
-            if _bytes(tables[0][value.table], value.present) is None:
-                return value.array
-        key = read.key and (read.key, axis, tuple(table.tobytes() for table in tables))
-        if key in self.operands:
-            return self.operands[key]
-        output = self._assemble(read, tables, axis)
-        if key is not None:
-            self.operands[key] = output
+    def _operand(self, read: Read, operand: Operand) -> Array:
+        """An array with what a read sees, as a kernel wants it."""
+        if len(operand.parts) == 1 and operand.repeat <= 1 and operand.parts[0][1] is None:
+            return self._through(read, operand.parts[0][0])
+        value = self._copy(read)
+        n, h, w, c = read.shape
+        widths = [c if channels is None else len(channels) for _, channels in operand.parts]
+        shape: tuple[int, ...] = (n, h, w, sum(widths))
+        if operand.repeat:
+            shape = (n, h, len(widths) * operand.repeat, w, widths[0])
+        parts = []
+        for i, (codes_of, channels) in enumerate(operand.parts):
+            if operand.repeat:
+                places = tuple(_row(i * operand.repeat + again) for again in range(operand.repeat))
+            else:
+                places = (_channels(sum(widths[:i]), widths[i]),)
+            change = _bytes(codes_of[value.table], value.present)
+            parts.append(Part(value.array, value.shape, _all, channels, change, places))
+        output = Array(math.prod(shape))
+        self.steps.append(Assemble(tuple(parts), output, shape, None))
         return output
 
-    def _assemble(self, read: Read, tables: tuple[Bytes, ...], axis: int) -> Array:
-        count = len(tables)
+    def _through(self, read: Read, change: Bytes) -> Array:
+        """An array with what a read sees, through a table of DRAM bytes."""
+        if read.is_alias:
+            value = self._source(read.pieces[0])
+            if _bytes(change[value.table], value.present) is None:
+                return value.array
+        if read.key is None:
+            return self._assemble(read, change)
+        key = read.key, change.tobytes()
+        if key not in self.operands:
+            self.operands[key] = self._assemble(read, change)
+        return self.operands[key]
+
+    def _assemble(self, read: Read, change: Bytes) -> Array:
         sources = [self._source(piece) for piece in read.pieces]
-        if count == 1 and read.in_dram and read.fill is None and _bytes(tables[0], _ANY) is None:
+        if read.in_dram and read.fill is None and _bytes(change, _ANY) is None:
             return sources[0].array
-        shape = (*read.shape[:axis], count, *read.shape[axis:])
         parts = []
-        for number, codes_of in enumerate(tables):
-            slot = _slot(axis, number)
-            for piece, value in zip(read.pieces, sources, strict=True):
-                change = _bytes(codes_of[value.table], value.present)
-                parts.append(Part(value.array, value.shape, piece.source, change, _inside(slot, piece.place)))
-        fill = None
-        if read.fill is not None:
-            fill = np.array([t[read.fill] for t in tables], np.uint8).reshape(-1, *[1] * (len(read.shape) - axis))
-        output = Array(math.prod(shape))
-        self.steps.append(Assemble(tuple(parts), output, shape, fill))
+        for piece, value in zip(read.pieces, sources, strict=True):
+            table = _bytes(change[value.table], value.present)
+            parts.append(Part(value.array, value.shape, piece.source, None, table, (piece.place,)))
+        fill = None if read.fill is None else change[read.fill]
+        output = Array(math.prod(read.shape))
+        self.steps.append(Assemble(tuple(parts), output, read.shape, fill))
         return output
 
     def _source(self, piece: Piece) -> Value:
@@ -228,8 +253,7 @@ class Schedule:
         return Value(array, piece.region.shape, _SAME, _ANY)
 
     def _keep(self, tensor: TensorInfo, read: Read) -> None:
-        array = self._operand(read, (_SAME,), 0)
-        self.steps.append(Keep(tensor.name, array, tensor.shape, tensor.dtype))
+        self.steps.append(Keep(tensor.name, self._through(read, _SAME), tensor.shape, tensor.dtype))
 
 
 def _image(change: Bytes, present: Mask) -> Mask:
@@ -243,24 +267,22 @@ def _bytes(change: Bytes, present: Mask) -> bytes | None:
     return None if (change == _SAME)[present].all() else change.tobytes()
 
 
-def _shift(signed: int) -> Bytes:
-    """Codes of the bytes of a tensor, and back: int8 is shifted by 128."""
-    return _SAME ^ np.uint8(0x80 * signed)
-
-
 def _result_table(layer: Convolution | Binary | Pool) -> Bytes:
     """The byte that each code of a kernel's result stands for: clamp, and back to int8."""
     quant = layer.result if isinstance(layer, Convolution) else layer.quant
     if isinstance(layer, Pool) and not layer.average:
-        return _shift(quant.a_signed)
+        return kernels.shift(quant.a_signed)
     low, high = codes(quant.y_min, quant.y_signed), codes(quant.y_max, quant.y_signed)
-    return _shift(quant.y_signed)[np.clip(_SAME, low, high)]
+    return kernels.shift(quant.y_signed)[np.clip(_SAME, low, high)]
 
 
-def _slot(axis: int, number: int) -> Access:
-    index = (*[slice(None)] * axis, number)
-    return lambda array: array[index]
+def _all(array: Bytes) -> Bytes:
+    return array
 
 
-def _inside(slot: Access, place: Access) -> Access:
-    return lambda array: place(slot(array))
+def _row(number: int) -> Access:
+    return lambda array: array[:, :, number]
+
+
+def _channels(start: int, count: int) -> Access:
+    return lambda array: array[..., start : start + count]

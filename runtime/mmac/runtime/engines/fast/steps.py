@@ -117,12 +117,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Assemble:
-    """Fill an array from windows of others; `fill` (broadcast) goes where no part does."""
+    """Fill an array from windows of others; `fill` goes where no part does."""
 
     parts: tuple[Part, ...]
     output: Array
     shape: tuple[int, ...]
-    fill: Bytes | None
+    fill: np.uint8 | None
 
     @property
     def reads(self) -> Sequence[Array]:
@@ -236,8 +236,8 @@ class Replace:
     """Some channels of an array, in place."""
 
     source: Array
-    target: Array
     shape: tuple[int, ...]
+    target: Array
     channels: npt.NDArray[np.intp]
     writes: Sequence[Array] = ()
 
@@ -248,8 +248,8 @@ class Replace:
 
     def bind(self) -> Action:
         """See `Step`."""
-        target, channels = self.target.numpy(self.shape), self.channels
-        source = self.source.numpy((*self.shape[:3], len(channels)))
+        source, channels = self.source.numpy(self.shape), self.channels
+        target = self.target.numpy((*self.shape[:3], -1))
 
         def run(memory: Memory, results: Results) -> None:
             target[..., channels] = source
