@@ -15,7 +15,8 @@ from mmac.compiler.emit import Emit
 from mmac.compiler.frontend import ImportModel
 from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms
 from mmac.compiler.passes import Pass
-from mmac.compiler.tile import Allocate, Pack, Schedule, Tile
+from mmac.compiler.tile import Allocate, Pack, Schedule, Tile, TileProgram
+from mmac.compiler.tile.check import check
 from mmac.isa.errors import UsageError
 from mmac.isa.plan import PAPER_LEVELS, Level
 from mmac.isa.program import Program
@@ -113,6 +114,8 @@ def run_passes(
             progress(step.name, number, len(chosen))
         begin = time.perf_counter()
         state = step.apply(state)
+        if isinstance(state, TileProgram):
+            check(state)
         seconds[step.name] = time.perf_counter() - begin
         if observe is not None:
             observe(step.name, state)

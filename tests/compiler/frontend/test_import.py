@@ -153,7 +153,7 @@ def test_dimensions_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_shapes_that_contradict_each_other(tmp_path: Path) -> None:
-    text = "(float[1,h,8,8] x) => (float[a,b,c,d] y) { y = Conv (x, w[4,3,3,3]) }"
+    text = "(float[2,h] x) => (float[a,b] y) { y = MatMul (x, w[3,4]) }"
     assert "shapes or types do not fit" in failure(save(model(text), tmp_path), MalformedError, h=5)
 
 

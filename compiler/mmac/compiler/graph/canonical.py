@@ -117,6 +117,8 @@ def _explicit_pads(
         if any(extra) and attribute(node, "count_include_pad", 0):
             return None  # the windows do not count what lies beyond the padding
         pads = pads[:rank] + [pads[i + rank] + e for i, e in enumerate(extra)]
+        if any(pad >= k for pad, k in zip(pads, [*kernel, *kernel], strict=True)):
+            return None  # onnxruntime wants padding smaller than the window
     return pads
 
 

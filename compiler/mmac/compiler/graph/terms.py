@@ -57,7 +57,9 @@ class Terms(Pass[ir.Model, ir.Model]):
             if call.node in tables:
                 _replace(editor, call, Exact({"table": tables[call.node]}, {}))
             elif (rewrite := REWRITES.get(call.node.op_type)) is not None:
-                _replace(editor, call, rewrite(call, chosen))
+                with np.errstate(over="ignore"):  # a ratio that overflows is refused there
+                    exact = rewrite(call, chosen)
+                _replace(editor, call, exact)
         used = {node.op_identifier() for node in result.graph}
         for identifier in [key for key in result.functions if key not in used]:
             del result.functions[identifier]

@@ -23,6 +23,7 @@ from mmac.isa.errors import MalformedError
 from mmac.isa.spec import BY_OPCODE
 
 _WIDTH = 118
+_SHORT = 32
 
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -72,13 +73,28 @@ def _format(value: Any, indent: int) -> str:
         return flat
     pad = " " * (indent + 4)
     if isinstance(value, tuple):
-        opening, parts, closing = "(", [_format(v, indent + 4) for v in value], ")"
+        opening, parts, closing = "(", _filled([_format(v, indent + 4) for v in value], indent + 4), ")"
     elif dataclasses.is_dataclass(value):
         opening, closing = f"{type(value).__name__}(", ")"
         parts = [f"{k}={_format(v, indent + 4)}" for k, v in _fields(value)]
     else:
         return flat
     return opening + "".join(f"\n{pad}{part}," for part in parts) + f"\n{' ' * indent}{closing}"
+
+
+def _filled(items: list[str], indent: int) -> list[str]:
+    """Short items share lines."""
+    lines: list[str] = []
+    for item in items:
+        if (
+            lines
+            and len(item) < _SHORT > len(lines[-1].rpartition(", ")[2])
+            and len(lines[-1] + item) < _WIDTH - indent
+        ):
+            lines[-1] += f", {item}"
+        else:
+            lines.append(item)
+    return lines
 
 
 def _flat(value: Any) -> str:
