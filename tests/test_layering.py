@@ -60,9 +60,11 @@ def test_the_namespace_itself_has_no_code() -> None:
 
 
 def run(code: str, layers: tuple[str, ...], *arguments: object) -> str:
-    """Run Python with only some layers on the path."""
+    """Run Python with only some layers on the path, even if an editable install puts all of them there."""
     env = os.environ | {"PYTHONPATH": ":".join(str(ROOT / layer) for layer in layers)}
-    line = [sys.executable, "-c", code, *map(str, arguments)]
+    hidden = [str(ROOT / layer) for layer in LAYERS if layer not in layers]
+    hide = f"import sys; sys.path[:] = [path for path in sys.path if path not in {hidden}]"
+    line = [sys.executable, "-c", f"{hide}\n{code}", *map(str, arguments)]
     done = subprocess.run(line, env=env, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -11,6 +11,7 @@ import click
 
 from mmac.cli import output
 from mmac.cli.parameters import compilation_options, compile_options
+from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,12 +129,9 @@ def _write_onnx(content: bytes, out: str | None) -> None:
 
 def _show_program(file: str, form: str, level: str | None, target: str | None, out: str | None) -> None:
     from mmac.compiler.pipeline import describe
-    from mmac.isa.container import load
-    from mmac.isa.verify import verify
     from mmac.runtime.report import estimate
 
-    program = load(file)
-    verify(program)
+    program = open_program(file)
     levels = None if level is None else [program.plan.index(level)]
     report = estimate(program, target, levels)
     about = describe(program, target)

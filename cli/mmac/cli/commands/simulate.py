@@ -9,6 +9,7 @@ import click
 
 from mmac.cli import output
 from mmac.cli.parameters import json_option, target_option
+from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,16 +68,13 @@ def command(
 
     Latency and energy do not depend on data. In Python: mmac.runtime.Session and mmac.runtime.estimate.
     """
-    from mmac.isa.container import load
-    from mmac.isa.verify import verify
     from mmac.runtime.governor import best_level
     from mmac.runtime.report import estimate
 
     limited = _check_options(inputs, level, max_latency, max_energy, out)
-    loaded = load(program)
+    loaded = open_program(program)
     every = range(len(loaded.plan.levels))
     chosen = every if level in (None, ALL) else [loaded.plan.index(str(level))]
-    verify(loaded)
     report = estimate(loaded, target, chosen, mac, constants)
     if limited:
         best = best_level(report, max_latency, max_energy)

@@ -77,7 +77,7 @@ def note_encoding(value: ir.Value, code: Encoding) -> None:
 
 
 def encoding(node: ir.Node | None) -> Encoding | None:
-    """Encoding of a QuantizeLinear or DequantizeLinear node with one scale and 8-bit integers, else None."""
+    """Encoding of a QuantizeLinear or DequantizeLinear node with one positive scale and 8-bit integers, else None."""
     if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
         return None
     dtype = (node.outputs[0] if node.op_type == "QuantizeLinear" else operand(node, 0)).dtype
@@ -85,7 +85,8 @@ def encoding(node: ir.Node | None) -> Encoding | None:
     zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
     if dtype not in DATA_TYPES or scale is None or zero is None or scale.size != 1 or zero.size != 1:
         return None
-    return Encoding(float(scale.item()), int(zero.item()), dtype)
+    number = float(scale.item())
+    return Encoding(number, int(zero.item()), dtype) if np.isfinite(number) and number > 0 else None
 
 
 def source_encoding(value: ir.Value | None) -> Encoding | None:

@@ -114,7 +114,7 @@ def _refusal(cluster: Cluster, result: ir.Value) -> str:
         if node is None or node.op_type != "DequantizeLinear":
             return f"operand {value.name!r} is not quantized"
         if encoding(node) is None:
-            return f"operand {value.name!r} is {_dtype(node.inputs[0])}, or has several scales"
+            return f"operand {value.name!r} is {_dtype(node.inputs[0])}, or has no single positive scale"
     if result.is_graph_output() or any(user.op_type != "QuantizeLinear" for user in result.consumers()):
         return f"its result {result.name!r} is also used without being quantized"
     if cluster.operator.unit != "array":

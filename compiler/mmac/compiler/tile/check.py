@@ -19,6 +19,7 @@ from mmac.compiler.tile.ir import (
     operation_views,
 )
 from mmac.isa.errors import VerificationError
+from mmac.isa.spec import Instr
 
 
 def check(module: TileProgram) -> None:
@@ -93,7 +94,7 @@ def _nest_problems(nest: Nest) -> Iterator[str]:
                 yield f"{statement} names register p{number}, which is not set"
 
 
-def _statements(body: tuple[Statement, ...]) -> Iterator[Statement]:
+def _statements(body: tuple[Statement, ...]) -> Iterator[Instr]:
     for statement in body:
         if isinstance(statement, Repeat):
             yield from _statements(statement.body)

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 
-from mmac.compiler.tile.ir import HostCall
 from mmac.isa.program import HostSegment
 
-if TYPE_CHECKING:
-    from mmac.compiler.tile.lower import Lowering
 
-
-def call(lowering: Lowering, nodes: Sequence[ir.Node]) -> None:
-    """Make a segment of `nodes` (in topological order) and an operation that runs it."""
-    from mmac.compiler.tile.lower import dtype_of
-
+def segment(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[HostSegment, list[ir.Value]]:
+    """A segment of `nodes` (in topological order), and the values that others read of it."""
     inside = set(nodes)
     inputs, initializers = _operands(nodes, inside)
     outputs = [v for node in nodes for v in node.outputs if _leaves(v, inside)]
-    onnx_bytes = _model(lowering.model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
+    onnx_bytes = _model(model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
     why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get("mmac.reason", "")) for node in nodes)
-    names = [v.name or "" for v in inputs], [v.name or "" for v in outputs]
-    lowering.segments.append(HostSegment(onnx_bytes, tuple(names[0]), tuple(names[1]), why))
-    for value in outputs:
-        if dtype_of(value) in ("uint8", "int8") and _wanted_by_device(value):
-            lowering.define(value, lowering.home(value))
-        else:
-            lowering.declare_host(value)
-    touched = [[t.buffer for n in group if (t := lowering.tensors[n]).buffer is not None] for group in names]
-    index = len(lowering.segments) - 1
-    lowering.operations.append(
-        HostCall(f"host{index}", index, tuple(b for b in touched[0] if b), tuple(b for b in touched[1] if b))
-    )
+    return HostSegment(onnx_bytes, _names(inputs), _names(outputs), why), outputs
+
+
+def _names(values: Sequence[ir.Value]) -> tuple[str, ...]:
+    return tuple(value.name or "" for value in values)
 
 
 def _operands(nodes: Sequence[ir.Node], inside: set[ir.Node]) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -64,12 +50,6 @@ def _all_inputs(node: ir.Node) -> list[ir.Value]:
 
 def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:
     return value.is_graph_output() or any(node not in inside for node, _ in value.uses())
-
-
-def _wanted_by_device(value: ir.Value) -> bool:
-    from mmac.compiler.tile.lower import unit_of
-
-    return any(unit_of(node) != "host" for node, _ in value.uses())
 
 
 def _model(

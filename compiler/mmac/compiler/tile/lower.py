@@ -7,7 +7,7 @@ Nodes of unit ``host`` are gathered into as few host segments as the order of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.tile import host
-from mmac.compiler.tile.ir import Buffer, Operation, Tensor, TileProgram, View
+from mmac.compiler.tile.graph_values import (
+    axis_of,
+    constant_array,
+    dtype_of,
+    natural_order,
+    quantization_of,
+    shape_of,
+    unit_of,
+)
+from mmac.compiler.tile.ir import Buffer, HostCall, Operation, Tensor, TileProgram, View
 from mmac.compiler.tile.layout import Layout, elementwise_axes
 from mmac.isa.errors import MalformedError, UnsupportedError
 from mmac.isa.plan import LayerPlan, Level, Plan, parse_levels
@@ -111,8 +120,27 @@ class Lowering:
                 chosen.append(node)
                 made |= {v.name or "" for v in node.outputs}
         if chosen:
-            host.call(self, chosen)
+            self._add_segment(chosen)
         return [node for node in pending if node not in set(chosen)]
+
+    def _add_segment(self, nodes: Sequence[ir.Node]) -> None:
+        segment, outputs = host.segment(self.model, nodes)
+        index = len(self.segments)
+        self.segments.append(segment)
+        for value in outputs:
+            wanted = any(unit_of(user) != "host" for user, _ in value.uses())
+            if dtype_of(value) in ("uint8", "int8") and wanted:
+                self.define(value, self.home(value))
+            else:
+                self.declare_host(value)
+        reads, writes = (tuple(self._buffers(names)) for names in (segment.inputs, segment.outputs))
+        self.operations.append(HostCall(f"host{index}", index, reads, writes))
+
+    def _buffers(self, names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            buffer = self.tensors[name].buffer
+            if buffer is not None:
+                yield buffer
 
     def _ready(self, node: ir.Node, also: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
         return all(
@@ -242,68 +270,6 @@ class Lowering:
         betas = [int(b) for b in node.metadata_props["mmac.beta"].split(",")]
         self.layers.append(LayerPlan(node.name or "", tuple(map(Level, alphas, betas))))
         return len(self.layers) - 1
-
-
-# --------------------------------------------------------------------------------------------------- reading the graph
-
-
-def unit_of(node: ir.Node) -> str:
-    """Where partition put a node: array, vector, layout, io or host."""
-    return node.metadata_props.get("mmac.unit", "host")
-
-
-def dtype_of(value: ir.Value) -> str:
-    """numpy name of the element type."""
-    if value.dtype is None:
-        raise MalformedError(f"value {value.name}", "its element type is unknown")
-    return str(value.dtype.numpy())
-
-
-def shape_of(value: ir.Value) -> tuple[int, ...]:
-    """The static shape."""
-    if value.shape is None or not value.shape.is_static():
-        raise MalformedError(f"value {value.name}", "its shape is unknown", "", "bind its dimensions with --dim NAME=N")
-    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
-
-
-def quantization_of(value: ir.Value) -> tuple[float | None, int | None]:
-    """Scale and zero point that partition noted on the value, if any."""
-    scale, zero = value.metadata_props.get("mmac.scale"), value.metadata_props.get("mmac.zero_point")
-    return (None if scale is None else float(scale), None if zero is None else int(zero))
-
-
-def constant_array(value: ir.Value | None) -> npt.NDArray[np.generic]:
-    """An initializer's value."""
-    if value is None or value.const_value is None:
-        raise MalformedError(f"value {None if value is None else value.name}", "not a constant")
-    return np.asarray(value.const_value.numpy())
-
-
-def attribute(node: ir.Node, name: str, default: object = None) -> object:
-    """An attribute's value."""
-    attr = node.attributes.get(name)
-    return default if attr is None else attr.value
-
-
-def ints(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
-    """An attribute that is a list of integers."""
-    value = attribute(node, name)
-    return tuple(default) if value is None else tuple(int(v) for v in value)  # type: ignore[attr-defined]
-
-
-def axis_of(node: ir.Node, rank: int, default: int = 0) -> int:
-    """The `axis` attribute, counted from the front."""
-    return int(attribute(node, "axis", default)) % rank  # type: ignore[call-overload, no-any-return]
-
-
-def natural_order(value: ir.Value) -> list[int]:
-    """Axes from outermost to innermost: channels last, unless a matrix product reads or makes the value."""
-    rank = len(shape_of(value))
-    around = [value.producer(), *(node for node, _ in value.uses())]
-    types = {node.op_type for node in around if node is not None and unit_of(node) in ("array", "vector")}
-    if rank < 3 or "MatMul" in types or (rank == 3 and not types & {"Conv", "MaxPool", "AveragePool"}):
-        return list(range(rank))
-    return [0, *range(2, rank), 1]
 
 
 def slice_axis(layout: Layout, axis: int, start: int, stop: int) -> Layout:

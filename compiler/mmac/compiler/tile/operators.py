@@ -9,20 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.tile.graph_values import attribute, axis_of, constant_array, dtype_of, ints, shape_of
 from mmac.compiler.tile.ir import ArrayLayer, Move, Quantization, VectorOp, View, Window
 from mmac.compiler.tile.layout import Layout
-from mmac.compiler.tile.lower import (
-    Lowering,
-    attribute,
-    axis_of,
-    constant_array,
-    dtype_of,
-    ints,
-    lowers,
-    shape_of,
-    slice_axis,
-    strided,
-)
+from mmac.compiler.tile.lower import Lowering, lowers, slice_axis, strided
 from mmac.isa.errors import UnsupportedError
 from mmac.isa.program import PARAM_DTYPE
 

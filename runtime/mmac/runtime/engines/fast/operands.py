@@ -60,7 +60,7 @@ def fit_data(values: npt.NDArray[np.int16], possible: Mask, zero: int) -> tuple[
         return (_codes((values,), zero, low, high, possible),)
     half = values >> 1
     exact = _codes((half, values - half), zero, *_range(np.stack([half, values - half])[:, possible]), possible)
-    ends = (low, low + _SPAN), (high - _SPAN, high)
+    ends = [(a, a + _SPAN) for a in (low, high - _SPAN) if a <= 0 <= a + _SPAN]
     usual = [_codes((values,), zero, *window, possible) for window in ends]
     return min(usual, key=lambda data: int(data.lost.sum())), exact
 
@@ -82,25 +82,46 @@ def _codes(parts: Sequence[npt.NDArray[np.int16]], zero: int, low: int, high: in
 
 
 def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> Coefficients:
-    """Weights as codes, each output channel with the sign that leaves fewest input channels with an extra part.
+    """Weights [O, I, kernel h, kernel w] as codes, with few input channels that any output channel needs an extra of.
 
-    -128 fits and 128 does not. A channel that has only one of them is negated if need be; one that has both keeps an
-    extra part in any case. A channel whose bias has no negative in int32 is not negated.
+    -128 fits and 128 does not. So an output channel that has only one of them is negated if need be; one that has both
+    needs an extra part with either sign. A channel whose bias has no negative in int32 is not negated.
     """
-    negative = _signs(weights) & (bias > np.iinfo(np.int32).min)
-    signed = np.where(negative[:, None, None, None], -weights, weights) if negative.any() else weights
-    main = np.minimum(signed, 127)
-    extra = (signed - main).astype(np.uint8) if signed.max(initial=0) > 127 else None
+    negative = np.zeros(len(weights), np.bool_)
+    if weights.max(initial=0) > _HIGHEST:
+        plus, minus = ((weights == edge).any(axis=(2, 3)) for edge in (_HIGHEST + 1, -_HIGHEST - 1))
+        negative = _signs(plus, minus, bias > np.iinfo(np.int32).min)
+        weights = np.where(negative[:, None, None, None], -weights, weights)
+    main = np.minimum(weights, _HIGHEST)
+    extra = (weights - main).astype(np.uint8) if weights.max(initial=0) > _HIGHEST else None
     return Coefficients((main + WEIGHT_ZERO).astype(np.uint8), extra, negative)
 
 
-def _signs(weights: Weights) -> Mask:
-    """Output channels to negate."""
-    rows = weights.reshape(len(weights), -1)
-    negative: Mask = rows.max(axis=1, initial=0) > 127
-    both = np.flatnonzero(negative & (rows.min(axis=1, initial=0) < -127))
-    plus, minus = ((weights[both] == w).any(axis=(2, 3)) for w in (128, -128))
-    # an input channel that many output channels need an extra part of is likely to get one anyway
-    share = 1 / np.maximum((plus | minus).sum(axis=0), 1)
-    negative[both] = minus @ share < plus @ share
+_HIGHEST = 127
+
+
+def _signs(plus: Mask, minus: Mask, free: Mask) -> Mask:
+    """Output channels to negate, so that few input channels are needed twice.
+
+    Args:
+        plus, minus: bool [O, I], which inputs are needed twice if an output channel is not negated, or is.
+        free: output channels that may be negated.
+    """
+    negative = free & plus.any(axis=1) & ~minus.any(axis=1)
+    both = free & plus.any(axis=1) & minus.any(axis=1)
+    needed = plus[~free].any(axis=0) | (plus & minus)[both].any(axis=0)
+    # inputs that each output channel needs with either sign, output channels that each input is needed by
+    sides: tuple[dict[int, list[int]], ...] = ({}, {})
+    users: dict[int, list[tuple[int, int]]] = {}
+    for side, edges in enumerate((plus, minus)):
+        outputs, inputs = np.nonzero(edges & both[:, None])
+        for o, i in zip(outputs.tolist(), inputs.tolist(), strict=True):
+            sides[side].setdefault(o, []).append(i)
+            users.setdefault(i, []).append((o, side))
+    # give up inputs, those first that bind fewest others: whoever would need one takes the other sign
+    for i in sorted(users, key=lambda i: len(users[i])):
+        if not needed[i]:
+            for o, side in users[i]:
+                negative[o] = side == 0
+                needed[sides[1 - side][o]] = True
     return negative

@@ -28,7 +28,7 @@ CONSTANT_SETS = ("first_principles", "paper")
 
 T = TypeVar("T")
 
-_PACKAGED = files("mmac.runtime") / "targets"
+_PACKAGED = files(__name__)
 
 
 def _number(low: float, high: float) -> Any:
