@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -11,8 +12,10 @@ import onnxruntime as ort
 import pytest
 
 from mmac.compiler.graph import Terms
+from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
 from mmac.compiler.pipeline import Options, passes
 from mmac.compiler.tile.check import check
+from mmac.isa.errors import MalformedError
 from mmac.isa.program import Program
 from mmac.isa.verify import verify
 from mmac.runtime import Session
@@ -84,3 +87,42 @@ def test_tiny_targets_take_many_tiles(folder):
 def test_nothing_of_these_networks_is_left_to_the_host(folder):
     for name in nets.NAMES:
         assert not back_end(partitioned(name, folder), load_target("vc707")).host, name
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_constants_that_differ_by_level(engine, folder):
+    """Each level has its own bias and scale, carried in the metadata of the array layers."""
+    model = partitioned("residual", folder).clone()
+    rng = np.random.default_rng(0)
+    exact = {node.name: node for node in Terms().apply(model).graph if node.op_type in ("Conv", "MatMul")}
+    for node in model.graph:
+        if node.name in exact:
+            bias, scale = (value.const_value.numpy() for value in exact[node.name].inputs[3:5])
+            node.metadata_props[BIAS] = to_metadata(bias + rng.integers(-500, 500, (8, len(bias))), BIAS)
+            node.metadata_props[SCALE] = to_metadata(scale * rng.uniform(0.5, 1, (8, len(scale))), SCALE)
+    program = back_end(model, load_target("vc707"))
+    verify(program)
+    session = Session(program, engine=engine)
+    feeds = nets.inputs(nets.build("residual"))
+    names = [t.name for t in program.tensors if t.place is not None]
+    for level in range(8):
+        expected = exact_tensors(model, level, names, feeds)
+        for tensor, ours, theirs in zip(names, session.run(names, feeds, level=level), expected, strict=True):
+            assert np.array_equal(ours, theirs), f"{tensor} at level {level}"
+    for level, (low, high) in enumerate(pairwise(range(8))):
+        assert not np.array_equal(*(session.run(None, feeds, level=i)[0] for i in (low, high))), level
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        (BIAS, "!", "level_bias: not base64"),
+        (BIAS, to_metadata(np.zeros((8, 3)), BIAS), "96 bytes; 768: 8 levels of 24 channels"),
+        (SCALE, to_metadata(np.zeros((8, 24)), SCALE), "a scale that is not a positive number"),
+    ],
+)
+def test_bad_constants_of_levels(key, text, message, folder):
+    model = partitioned("residual", folder).clone()
+    next(node for node in model.graph if node.op_type == "Conv").metadata_props[key] = text
+    with pytest.raises(MalformedError, match=message):
+        Terms().apply(model)

@@ -14,6 +14,7 @@ from mmac.compiler.graph.budget import ALPHA, BETA
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.constants import along
 from mmac.compiler.graph.edit import Array, attribute
+from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata
 from mmac.isa.errors import UnsupportedError
 from mmac.isa.terms import data_table, truncate_groups
 
@@ -71,6 +72,10 @@ def _products(call: Call, level: int) -> Exact:
         "bias": call.bias(product_scale),
         "scale": _finite(call, product_scale / np.float32(y.scale)),
     }
+    for key, name in ((BIAS, "bias"), (SCALE, "scale")):
+        of_levels = from_metadata(call.node, key, call.node.metadata_props[ALPHA].count(",") + 1, len(rows))
+        if of_levels is not None:
+            arrays[name] = of_levels[level]
     radix = _RADIX[len(digits)]
     weights_of_digits = [radix**position for position in range(len(digits))]
     return Exact(arrays, {"digit_weights": weights_of_digits, "x_zero_point": x.zero_point, **y.attributes()})

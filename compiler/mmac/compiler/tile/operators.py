@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata
 from mmac.compiler.tile.graph_values import attribute, axis_of, constant_array, dtype_of, ints, shape_of
 from mmac.compiler.tile.ir import ArrayLayer, Move, Quantization, VectorOp, View, Window
 from mmac.compiler.tile.layout import Layout
@@ -92,11 +93,7 @@ def _array(
     out = lowering.home(node.outputs[0])
     layer = lowering.add_layer(node)
     lowering.data[f"{name}.weights"] = np.ascontiguousarray(weights.astype(np.int16))
-    params = np.zeros(len(weights), PARAM_DTYPE)
-    params["bias"], params["scale"] = constant_array(node.inputs[3]), constant_array(node.inputs[4])
-    lowering.constant(f"{name}.params", params)
-    size, item = params.nbytes, PARAM_DTYPE.itemsize
-    params_view = View(f"{name}.params", 0, (1, 1, 1, len(weights)), (size, size, size, item), item)
+    params_view = _params(lowering, node, len(weights))
     quantization = _with_result(node, Quantization(a_zero=_int(node, "x_zero_point"), a_signed=_signed(x)))
     lowering.operations.append(
         ArrayLayer(
@@ -112,6 +109,19 @@ def _array(
         )
     )
     lowering.define(node.outputs[0], out)
+
+
+def _params(lowering: Lowering, node: ir.Node, channels: int) -> View:
+    """Bias and scale of each channel, in as many rows as there are levels if they differ by level."""
+    levels = len(lowering.levels)
+    bias, scale = (from_metadata(node, key, levels, channels) for key in (BIAS, SCALE))
+    params = np.zeros((1 if bias is None and scale is None else levels, channels), PARAM_DTYPE)
+    params["bias"] = constant_array(node.inputs[3]) if bias is None else bias
+    params["scale"] = constant_array(node.inputs[4]) if scale is None else scale
+    name, item = f"{node.name}.params", PARAM_DTYPE.itemsize
+    lowering.constant(name, params)
+    row = channels * item
+    return View(name, 0, (len(params), 1, 1, channels), (row, row, row, item), item)
 
 
 def _window(node: ir.Node, kernel: Sequence[int]) -> Window:
