@@ -86,6 +86,7 @@ class Lowering:
             pending = self._call_host(pending)
             if len(pending) == before:
                 raise MalformedError(pending[0].name or "graph", "its inputs are never computed")
+        meta = self.model.metadata_props
         return TileProgram(
             name=self.graph.name or "model",
             target=self.target,
@@ -96,7 +97,7 @@ class Lowering:
             buffers=tuple(self.buffers),
             operations=tuple(self.operations),
             host=tuple(self.segments),
-            notes={k: v for k, v in self.model.metadata_props.items() if k.startswith("mmac.note.")},
+            notes={key.removeprefix("mmac."): meta[key] for key in ("mmac.notes", "mmac.calibration") if key in meta},
             data=self.data,
         )
 

@@ -18,8 +18,10 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from mmac.isa import table
-from mmac.runtime.engines.fast.layers import Binary, Convolution, Pool, codes
-from mmac.runtime.engines.fast.operands import WEIGHT_ZERO, Coefficients, Data
+from mmac.runtime.engines.fast.layers import Binary, Convolution, Pool, Window, codes
+from mmac.runtime.engines.fast.operands import WEIGHT_ZERO, Coefficients, Data, fit_weights
+from mmac.runtime.engines.fast.regions import Region
+from mmac.runtime.engines.fast.weights import Weights
 from mmac.runtime.memory import Bytes
 
 Array = npt.NDArray[Any]
@@ -87,20 +89,43 @@ def _session(graph: onnx.GraphProto, threads: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Operand:
-    """How a kernel wants a tensor [n, h, w, c]: a sequence of parts.
+class Unfold:
+    """One row of values for each position of a window (kernel row, kernel column, channel), and some of them again.
 
-    A part is a table of codes of DRAM bytes, and the channels that it takes (None: all). If `repeat` is 0, the parts
-    follow each other along the channels, else they alternate row by row, each in `repeat` rows.
+    Attributes:
+        window: geometry.
+        pads: rows and columns of padding: before h, w, after h, w.
+        outputs: positions along h, w.
+        again: numbers of the values that are there twice.
     """
 
-    parts: tuple[tuple[Bytes, Index | None], ...]
-    repeat: int = 0
+    window: Window
+    pads: tuple[int, int, int, int]
+    outputs: tuple[int, int]
+    again: Index
 
-    @staticmethod
-    def plain(codes_of: Bytes) -> Operand:
-        """One table for all."""
-        return Operand(((codes_of, None),))
+
+@dataclass(frozen=True)
+class Interleave:
+    """Row by row each part `repeat` times; `channels` of it, None for all."""
+
+    channels: Index | None
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How a kernel wants a tensor [n, h, w, c].
+
+    Attributes:
+        tables: code of each DRAM byte; with several tables, the operand has several parts.
+        zero: the code of nothing.
+        form: how parts are arranged: as they are (then there is one), or in rows, one after the other or interleaved.
+    """
+
+    tables: tuple[Bytes, ...]
+    zero: int = 0
+    form: Unfold | Interleave | None = None
 
 
 @dataclass(frozen=True)
@@ -113,32 +138,19 @@ class Task:
 
 
 def convolution(
-    layer: Convolution, data: Data, weights: Coefficients, constants: npt.NDArray[np.void], threads: int
+    layer: Convolution, data: Data, weights: Weights, constants: npt.NDArray[np.void], threads: int
 ) -> tuple[Task, ...]:
     """Sums of products, bias, requantization (without a clamp narrower than the type).
 
     The first task gives all channels of the result, the next, if any, gives some of them anew.
     """
-    sign = np.where(weights.negative, -1, 1)
-    scale, bias = constants["scale"] * sign.astype(np.float32), (constants["bias"] * sign).astype(np.int32)
-    builder = _Convolution(layer, data, threads)
-    if layer.groups == 1:
-        return (builder.dense(weights, scale, bias),)
-    if weights.extra is None:
-        return (builder.grouped([weights.main], scale, bias),)
-    extra = weights.extra + np.uint8(WEIGHT_ZERO)
-    per_group = np.any(weights.extra.reshape(layer.groups, -1), axis=1, keepdims=True)[:, 0]
-    # depthwise kernels are fast for whole vectors of channels
-    missing = -np.count_nonzero(per_group) % _VECTOR
-    per_group[np.flatnonzero(~per_group)[:missing]] = True
-    if 2 * np.count_nonzero(per_group) >= layer.groups:
-        return (builder.grouped([weights.main, extra], scale, bias),)
-    outputs, inputs = (np.flatnonzero(per_group.repeat(r.shape[3] // layer.groups)) for r in (layer.y, layer.x))
-    some = builder.grouped([weights.main[outputs], extra[outputs]], scale[outputs], bias[outputs], inputs)
-    return builder.grouped([weights.main], scale, bias), replace(some, channels=outputs)
+    builder = _Convolution(layer, data, constants, threads)
+    return (builder.dense(weights),) if layer.groups == 1 else builder.grouped(weights)
 
 
-_VECTOR = 16
+_UNFOLDED = 1 << 26
+"""Most bytes of an unfolded operand."""
+_VECTOR = 8
 """Channels that a depthwise kernel does at once."""
 
 
@@ -146,53 +158,114 @@ _VECTOR = 16
 class _Convolution:
     layer: Convolution
     data: Data
+    constants: npt.NDArray[np.void]
     threads: int
 
-    def dense(self, weights: Coefficients, scale: Array, bias: Array) -> Task:
-        """All channels for every part of the data, then for each those channels again that have an extra part."""
-        tables, window = self.data.tables, self.layer.window
-        parts: list[tuple[Bytes, Index | None]] = [(codes_of, None) for codes_of in tables]
-        kernels = [weights.main] * len(tables)
-        if weights.extra is not None:
-            again = np.flatnonzero(weights.extra.any(axis=(0, 2, 3)))
-            parts += [(codes_of, again) for codes_of in tables]
-            kernels += [weights.extra[:, again] + np.uint8(WEIGHT_ZERO)] * len(tables)
-        kernel = np.concatenate(kernels, axis=1)
-        shape = (*self.layer.reading.shape[:3], kernel.shape[1])
-        geometry = {"strides": window.stride, "dilations": window.dilation, "pads": self.layer.pads}
-        return Task(self._build(shape, 1, kernel, scale, bias, geometry), (Operand(tuple(parts)),))
+    @property
+    def _geometry(self) -> dict[str, Any]:
+        window = self.layer.window
+        return {"strides": window.stride, "dilations": window.dilation, "pads": self.layer.pads}
 
-    def grouped(self, parts: Sequence[Array], scale: Array, bias: Array, channels: Index | None = None) -> Task:
+    def dense(self, weights: Weights) -> Task:
+        """Rows of input values times columns of weights.
+
+        A value is there twice if a weight needs an extra part. They are few among the values of a window, but with all
+        rows and columns of a window they would be many: so the kernel is one of 1 × 1, on unfolded windows.
+        """
+        layer, tables = self.layer, self.data.tables
+        fitted = fit_weights(weights, self.constants["bias"])
+        if fitted.extra is None and len(tables) == 1:
+            return Task(self._build(layer.reading.shape, fitted, fitted.main), (self._operand(None),))
+        n, (h, w) = layer.y.shape[0], layer.y.shape[1:3]
+        form, geometry = Unfold(layer.window, layer.pads, (h, w), _NONE), {}
+        if n * h * w * weights[0].size <= _UNFOLDED:
+            rows = weights.transpose(0, 2, 3, 1).reshape(len(weights), -1, 1, 1)
+            fitted = fit_weights(rows, self.constants["bias"])
+        else:
+            h, w = layer.reading.shape[1:3]
+            form, geometry = Unfold(_POINT, (0, 0, 0, 0), (h, w), _NONE), self._geometry
+        kernel = [fitted.main]
+        if fitted.extra is not None:
+            form = replace(form, again=np.flatnonzero(fitted.extra.any(axis=(0, 2, 3))))
+            kernel.append(fitted.extra[:, form.again] + np.uint8(WEIGHT_ZERO))
+        columns = np.concatenate(kernel * len(tables), axis=1)
+        return Task(self._build((n, h, w, columns.shape[1]), fitted, columns, geometry), (self._operand(form),))
+
+    def grouped(self, weights: Weights) -> tuple[Task, ...]:
+        """All groups, then those anew that have an extra part of weights; or all with it, if they are many."""
+        layer = self.layer
+        fitted = fit_weights(weights, self.constants["bias"])
+        if fitted.extra is None:
+            return (self._interleaved(fitted, [fitted.main]),)
+        per_group: npt.NDArray[np.bool_] = fitted.extra.reshape(layer.groups, -1).any(axis=1)
+        # depthwise kernels are fast for whole vectors of channels
+        missing = -np.count_nonzero(per_group) % _VECTOR
+        per_group[np.flatnonzero(~per_group)[:missing]] = True
+        parts = [fitted.main, fitted.extra + np.uint8(WEIGHT_ZERO)]
+        if 2 * np.count_nonzero(per_group) >= layer.groups:
+            return (self._interleaved(fitted, parts),)
+        return self._interleaved(fitted, parts[:1]), self._interleaved(fitted, parts, np.flatnonzero(per_group))
+
+    def _interleaved(self, fitted: Coefficients, parts: Sequence[Bytes], groups: Index | None = None) -> Task:
         """Every part of the weights for every part of the data: row k·dilation is rows k·dilation·parts + part."""
-        (n, h, w, _), window = self.layer.reading.shape, self.layer.window
-        kernels = [*parts] * len(self.data.tables)
-        count = len(kernels)
-        o, i, kh, kw = parts[0].shape
-        groups = o * self.layer.groups // self.layer.y.shape[3]
-        # with several parts, rows that a dilation skips are taken with weight 0
-        inside, outside = (window.dilation[0], 1) if count > 1 else (1, window.dilation[0])
-        kernel = np.full((o, i, (kh - 1) * inside + 1, count, kw), WEIGHT_ZERO, np.uint8)
-        kernel[:, :, ::inside] = np.stack(kernels, axis=3)
-        top, left, bottom, right = self.layer.pads
+        layer = self.layer
+        inputs, outputs = (
+            (None, None) if groups is None else (_members(groups, r, layer.groups) for r in (layer.x, layer.y))
+        )
+        kernels = [part if outputs is None else part[outputs] for part in parts] * len(self.data.tables)
+        number = layer.groups if groups is None else len(groups)
+        if (count := len(kernels)) == 1 and groups is None:
+            return Task(self._build(layer.reading.shape, fitted, kernels[0], groups=number), (self._operand(None),))
+        (n, h, w, _), window = layer.reading.shape, layer.window
+        o, i, kh, kw = kernels[0].shape
+        # rows that a dilation skips are taken with weight 0
+        kernel = np.full((o, i, (kh - 1) * window.dilation[0] + 1, count, kw), WEIGHT_ZERO, np.uint8)
+        kernel[:, :, :: window.dilation[0]] = np.stack(kernels, axis=3)
+        top, left, bottom, right = layer.pads
         geometry = {
             "strides": (window.stride[0] * count, window.stride[1]),
-            "dilations": (outside, window.dilation[1]),
+            "dilations": (1, window.dilation[1]),
             "pads": (top * count, left, bottom * count, right),
         }
-        made = self._build((n, h * count, w, groups * i), groups, kernel.reshape(o, i, -1, kw), scale, bias, geometry)
-        operand = Operand(tuple((codes_of, channels) for codes_of in self.data.tables), len(parts))
-        return Task(made, (operand,))
+        shape = (n, h * count, w, number * i)
+        made = self._build(shape, fitted, kernel.reshape(o, i, -1, kw), geometry, number, outputs)
+        return Task(made, (self._operand(Interleave(inputs, len(parts))),), outputs)
+
+    def _operand(self, form: Unfold | Interleave | None) -> Operand:
+        return Operand(self.data.tables, self.data.zero, form)
 
     def _build(
-        self, shape: Shape, groups: int, kernel: Array, scale: Array, bias: Array, geometry: Mapping[str, Any]
+        self,
+        shape: Shape,
+        fitted: Coefficients,
+        kernel: Bytes,
+        geometry: Mapping[str, Any] | None = None,
+        groups: int = 1,
+        channels: Index | None = None,
     ) -> Kernel:
+        """A kernel of the layer's geometry, or another one, for all or some channels of the result."""
+        chosen = slice(None) if channels is None else channels
+        sign = np.where(fitted.negative, -1, 1)[chosen]
+        scale = self.constants["scale"][chosen] * sign.astype(np.float32)
+        bias = (self.constants["bias"][chosen] * sign).astype(np.int32)
         graph = Graph(shape)
         graph.add(
             "QLinearConv", "x0", _ONE, np.uint8(self.data.zero), kernel, scale, np.uint8(WEIGHT_ZERO),
             _ONE, _zero(self.layer.result), bias,
-            domain=_MICROSOFT, channels_last=1, group=groups, kernel_shape=kernel.shape[2:], **geometry,
+            domain=_MICROSOFT, channels_last=1, group=groups, kernel_shape=kernel.shape[2:],
+            **(self._geometry if geometry is None else geometry),
         )  # fmt: skip
         return graph.build((*self.layer.y.shape[:3], len(bias)), self.threads)
+
+
+_NONE: Index = np.empty(0, np.intp)
+_POINT = Window((1, 1), (1, 1), (1, 1), (0, 0))
+
+
+def _members(groups: Index, region: Region, count: int) -> Index:
+    """Channels of a tensor that belong to some of `count` groups."""
+    size = region.shape[3] // count
+    return (groups[:, None] * size + np.arange(size)).reshape(-1)
 
 
 def binary(layer: Binary, threads: int) -> Task:
@@ -210,13 +283,13 @@ def binary(layer: Binary, threads: int) -> Task:
         b = graph.add("DequantizeLinear", "x1", b_scale, b_zero)
         value = graph.add("Add", a, b)
     graph.add("QuantizeLinear", value, _ONE, _zero(quant))
-    operands = (Operand.plain(shift(signed)) for signed in (quant.a_signed, quant.b_signed))
+    operands = (Operand((shift(signed),)) for signed in (quant.a_signed, quant.b_signed))
     return Task(graph.build(layer.y.shape, threads), tuple(operands))
 
 
 def pool(layer: Pool, threads: int) -> Task:
     """Maximum or average of windows (without the clamp)."""
-    return Task(_pool(layer, threads), (Operand.plain(shift(layer.quant.a_signed)),))
+    return Task(_pool(layer, threads), (Operand((shift(layer.quant.a_signed),)),))
 
 
 def _pool(layer: Pool, threads: int) -> Kernel:

@@ -18,9 +18,9 @@ from mmac.isa import terms
 from mmac.isa.program import Program, TensorInfo
 from mmac.runtime.engines.fast import kernels, lift
 from mmac.runtime.engines.fast.dataflow import Dataflow, Piece, Read, Writer
-from mmac.runtime.engines.fast.kernels import Operand, Task
-from mmac.runtime.engines.fast.layers import Binary, Convolution, Copy, Layer, Lookup, Opaque, Pool, codes
-from mmac.runtime.engines.fast.operands import fit_data, fit_weights
+from mmac.runtime.engines.fast.kernels import Interleave, Operand, Task, Unfold
+from mmac.runtime.engines.fast.layers import Binary, Convolution, Copy, Layer, Lookup, Opaque, Pool, Window, codes
+from mmac.runtime.engines.fast.operands import fit_data
 from mmac.runtime.engines.fast.regions import Access
 from mmac.runtime.engines.fast.steps import (
     Action,
@@ -147,9 +147,9 @@ class Schedule:
         beta = self.program.plan.layers[layer.tiles.layer].levels[self.level].beta
         truncated = terms.data_table(source.a_zero, bool(source.a_signed), beta)
         constants = lift.params(self.program, layer.params, layer.y.shape[3], self.level)
-        coefficients = fit_weights(weights(self.program, layer, self.level), constants["bias"])
+        values = weights(self.program, layer, self.level)
         return tuple(
-            Way(kernels.convolution(layer, data, coefficients, constants, self.threads), data.lost)
+            Way(kernels.convolution(layer, data, values, constants, self.threads), data.lost)
             for data in fit_data(truncated, possible, codes(source.a_zero, source.a_signed))
         )
 
@@ -199,22 +199,45 @@ class Schedule:
 
     def _operand(self, read: Read, operand: Operand) -> Array:
         """An array with what a read sees, as a kernel wants it."""
-        if len(operand.parts) == 1 and operand.repeat <= 1 and operand.parts[0][1] is None:
-            return self._through(read, operand.parts[0][0])
-        value = self._copy(read)
+        match operand.form:
+            case Unfold() as form:
+                return self._unfold(read, operand, form)
+            case Interleave() as form:
+                return self._interleave(read, operand, form)
+        return self._through(read, operand.tables[0])
+
+    def _unfold(self, read: Read, operand: Operand, form: Unfold) -> Array:
         n, h, w, c = read.shape
-        widths = [c if channels is None else len(channels) for _, channels in operand.parts]
-        shape: tuple[int, ...] = (n, h, w, sum(widths))
-        if operand.repeat:
-            shape = (n, h, len(widths) * operand.repeat, w, widths[0])
+        top, left, bottom, right = form.pads
+        padded = (n, top + h + bottom, left + w + right, c)
+        kernel = form.window.kernel
+        values, again = kernel[0] * kernel[1] * c, len(form.again)
+        shape = (n, *form.outputs, (values + again) * len(operand.tables))
+        output = Array(math.prod(shape))
         parts = []
-        for i, (codes_of, channels) in enumerate(operand.parts):
-            if operand.repeat:
-                places = tuple(_row(i * operand.repeat + again) for again in range(operand.repeat))
-            else:
-                places = (_channels(sum(widths[:i]), widths[i]),)
-            change = _bytes(codes_of[value.table], value.present)
-            parts.append(Part(value.array, value.shape, _all, channels, change, places))
+        for i, codes_of in enumerate(operand.tables):
+            source, begin = self._through(read, codes_of), i * (values + again)
+            if padded != read.shape:
+                inner = Array(math.prod(padded))
+                whole = Part(source, read.shape, _all, None, None, (_inside(form.pads, h, w),))
+                self.steps.append(Assemble((whole,), inner, padded, np.uint8(operand.zero)))
+                source = inner
+            pick, place = _windows(form.window, form.outputs), _blocks(form.window, c, begin)
+            parts.append(Part(source, padded, pick, None, None, (place,)))
+            if again:
+                place = _channels(begin + values, again)
+                parts.append(Part(output, shape, _all, form.again + begin, None, (place,)))
+        self.steps.append(Assemble(tuple(parts), output, shape, None))
+        return output
+
+    def _interleave(self, read: Read, operand: Operand, form: Interleave) -> Array:
+        n, h, w, c = read.shape
+        count = len(operand.tables) * form.repeat
+        shape = (n, h, count, w, c if form.channels is None else len(form.channels))
+        parts = []
+        for i, codes_of in enumerate(operand.tables):
+            places = tuple(_row(number) for number in range(i * form.repeat, (i + 1) * form.repeat))
+            parts.append(Part(self._through(read, codes_of), read.shape, _all, form.channels, None, places))
         output = Array(math.prod(shape))
         self.steps.append(Assemble(tuple(parts), output, shape, None))
         return output
@@ -286,3 +309,34 @@ def _row(number: int) -> Access:
 
 def _channels(start: int, count: int) -> Access:
     return lambda array: array[..., start : start + count]
+
+
+def _inside(pads: tuple[int, int, int, int], h: int, w: int) -> Access:
+    top, left = pads[:2]
+    return lambda array: array[:, top : top + h, left : left + w]
+
+
+def _windows(window: Window, outputs: tuple[int, int]) -> Access:
+    """Windows of an array [n, h, w, c], cut into pieces of consecutive bytes: [n, output h, output w, kernel h, …]."""
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+
+    def pick(array: Bytes) -> Bytes:
+        n, _, _, c = array.shape
+        image, row, pixel, _ = array.strides
+        pieces, size = (kw, c) if dw > 1 else (1, kw * c)
+        strides = (image, sh * row, sw * pixel, dh * row, dw * pixel)
+        return np.ndarray((n, *outputs, kh, pieces), f"V{size}", array, 0, strides)
+
+    return pick
+
+
+def _blocks(window: Window, channels: int, begin: int) -> Access:
+    """Where these pieces of an array of so many channels go in [n, output h, output w, values], from `begin` on."""
+    (kh, kw), dw = window.kernel, window.dilation[1]
+
+    def place(array: Bytes) -> Bytes:
+        pieces, size = (kw, channels) if dw > 1 else (1, kw * channels)
+        strides = (*array.strides[:3], kw * channels, size)
+        return np.ndarray((*array.shape[:3], kh, pieces), f"V{size}", array, begin, strides)
+
+    return place
