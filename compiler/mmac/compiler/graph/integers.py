@@ -23,6 +23,7 @@ from mmac.compiler.graph.edit import (
     sources,
     take_over,
 )
+from mmac.compiler.graph.operators import SHARING
 
 SCALE, ZERO_POINT = "mmac.scale", "mmac.zero_point"
 """Metadata keys of an integer value: real = scale · (q − zero_point)."""
@@ -90,8 +91,22 @@ def encoding(node: ir.Node | None) -> Encoding | None:
 
 
 def source_encoding(value: ir.Value | None) -> Encoding | None:
-    """Encoding of a float that comes out of a DequantizeLinear of run-time integers."""
-    return None if value is None or is_constant(value) else encoding(value.producer())
+    """Encoding of a float that comes out of a DequantizeLinear of run-time integers, maybe through layout operations."""
+    node = value.producer() if value is not None else None
+    if node is None or is_constant(value):
+        return None
+    if node.op_type not in SHARING:
+        return encoding(node)
+    cluster = _movable(node)
+    return None if cluster is None else _common_encoding(cluster)
+
+
+def _common_encoding(cluster: Cluster) -> Encoding | None:
+    """The encoding that all operands of a layout operation have, if its result then has it too."""
+    code = source_encoding(cluster.inputs[0])
+    if code is None or not _pad_is_exact(cluster.core, code):
+        return None
+    return code if all(source_encoding(value) == code for value in cluster.inputs[1:]) else None
 
 
 def move_to_integers(editor: Editor) -> set[ir.Node]:
@@ -121,10 +136,10 @@ def _movable(node: ir.Node) -> Cluster | None:
 
 
 def _sink(editor: Editor, cluster: Cluster) -> ir.Node | None:
-    """``op(DQ(q))`` → ``DQ(op(q))``, if all operands are encoded alike."""
+    """``op(DQ(q))`` → ``DQ(op(q))``, if all operands are encoded alike; what comes before it has sunk already."""
     node = cluster.core
-    code = source_encoding(cluster.inputs[0])
-    if code is None or not _pad_is_exact(node, code) or any(source_encoding(v) != code for v in cluster.inputs):
+    code = _common_encoding(cluster)
+    if code is None:
         return None
     pairs = [maker(value) for value in cluster.inputs]
     new = _integer_node(editor, node, [operand(dq, 0) for dq in pairs], code)
@@ -143,8 +158,7 @@ def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
     node = cluster.core
     users = [user for output in node.outputs for user in output.consumers()]
     code = encoding(users[0]) if users else None
-    seen = [*node.outputs, *(output for user in users for output in user.outputs)]
-    if code is None or any(value.is_graph_output() for value in seen):
+    if code is None or any(output.is_graph_output() for output in node.outputs):
         return None
     if any(user.op_type != "QuantizeLinear" or encoding(user) != code for user in users):
         return None
@@ -157,8 +171,8 @@ def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
     new = _integer_node(editor, node, integers, code)
     editor.graph.insert_before(node, new)
     for old, made in zip(node.outputs, new.outputs, strict=True):
-        for user in list(old.consumers()):
-            user.outputs[0].replace_all_uses_with(made)
+        for user in sorted(old.consumers(), key=lambda q: q.outputs[0].is_graph_output()):
+            take_over(user.outputs[0], made)
             editor.graph.remove(user, safe=True)
     editor.graph.remove(node, safe=True)
     return new

@@ -212,4 +212,7 @@ TABLE = Operator("Table", "vector", UNARY, ("x",), check_nothing)
 """Any function of one element; its core is a whole cluster, not one node."""
 
 BY_OP_TYPE = {op_type: operator for operator in OPERATORS for op_type in operator.core}
+SHARING = frozenset(op_type for operator in OPERATORS if operator.shares_scale for op_type in operator.core)
+"""ONNX op_types whose result has the scale and zero point of their operands."""
+
 BY_KIND = {operator.kind: operator for operator in (*OPERATORS, TABLE)}

@@ -83,6 +83,8 @@ def _outline(editor: Editor, q: ir.Node, reasons: dict[ir.Node, str]) -> None:
     if isinstance(cluster, str):
         reasons[producer] = cluster
         return
+    if cluster.operator.shares_scale:
+        return  # what could move to the integers has moved
     if reason := _refusal(cluster, value):
         reasons.update(dict.fromkeys(cluster.nodes, reason))
         return

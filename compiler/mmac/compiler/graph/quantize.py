@@ -52,7 +52,7 @@ class Quantize(Pass[ir.Model, ir.Model]):
         """
         result = model.clone()
         editor = Editor(result)
-        quantized_already = any(node.op_type == "QuantizeLinear" for node in result.graph)
+        quantized_already = any(_rounds(node) for node in result.graph)
         if quantized_already:
             origin = "model"
         else:
@@ -80,6 +80,11 @@ class Quantize(Pass[ir.Model, ir.Model]):
             high = max(ranges[value.name or ""][1] for value in group)
             affines.update(dict.fromkeys(group, Affine.from_range(low, high)))
         return affines
+
+
+def _rounds(node: ir.Node) -> bool:
+    """True for conversions of run-time values: somebody has quantized this model."""
+    return node.op_type in ("QuantizeLinear", "DequantizeLinear") and not is_constant(node.outputs[0])
 
 
 def find_clusters(graph: ir.Graph) -> list[Cluster]:

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.graph import UNIT
+from mmac.compiler.graph.integers import SCALE, ZERO_POINT
 from mmac.isa.errors import MalformedError
 
 
 def unit_of(node: ir.Node) -> str:
     """Where partition put a node: array, vector, layout, io or host."""
-    return node.metadata_props.get("mmac.unit", "host")
+    return node.metadata_props.get(UNIT, "host")
 
 
 def dtype_of(value: ir.Value) -> str:
@@ -32,7 +34,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
 
 def quantization_of(value: ir.Value) -> tuple[float | None, int | None]:
     """Scale and zero point that partition noted on the value, if any."""
-    scale, zero = value.metadata_props.get("mmac.scale"), value.metadata_props.get("mmac.zero_point")
+    scale, zero = value.metadata_props.get(SCALE), value.metadata_props.get(ZERO_POINT)
     return (None if scale is None else float(scale), None if zero is None else int(zero))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 import onnx_ir as ir
 
+from mmac.compiler.graph import REASON
 from mmac.isa.program import HostSegment
 
 
@@ -16,7 +17,7 @@ def segment(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[HostSegment, lis
     inputs, initializers = _operands(nodes, inside)
     outputs = [v for node in nodes for v in node.outputs if _leaves(v, inside)]
     onnx_bytes = _model(model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
-    why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get("mmac.reason", "")) for node in nodes)
+    why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get(REASON, "")) for node in nodes)
     return HostSegment(onnx_bytes, _names(inputs), _names(outputs), why), outputs
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.frontend import NOTES
+from mmac.compiler.graph import ALPHA, BETA, CALIBRATION, LEVELS
 from mmac.compiler.tile import host
 from mmac.compiler.tile.graph_values import (
     axis_of,
@@ -66,7 +68,7 @@ class Lowering:
         self.operations: list[Operation] = []
         self.layers: list[LayerPlan] = []
         self.segments: list[HostSegment] = []
-        self.levels = parse_levels(model.metadata_props["mmac.levels"])
+        self.levels = parse_levels(model.metadata_props[LEVELS])
         self.input_tensors: dict[str, list[str]] = {v.name or "": [] for v in self.graph.inputs}
         self.output_tensors: dict[str, str] = {}
 
@@ -97,7 +99,7 @@ class Lowering:
             buffers=tuple(self.buffers),
             operations=tuple(self.operations),
             host=tuple(self.segments),
-            notes={key.removeprefix("mmac."): meta[key] for key in ("mmac.notes", "mmac.calibration") if key in meta},
+            notes={key.removeprefix("mmac."): meta[key] for key in (NOTES, CALIBRATION) if key in meta},
             data=self.data,
         )
 
@@ -267,8 +269,8 @@ class Lowering:
 
     def add_layer(self, node: ir.Node) -> int:
         """Add the node's budgets to the plan; its index there."""
-        alphas = [int(a) for a in node.metadata_props["mmac.alpha"].split(",")]
-        betas = [int(b) for b in node.metadata_props["mmac.beta"].split(",")]
+        alphas = [int(a) for a in node.metadata_props[ALPHA].split(",")]
+        betas = [int(b) for b in node.metadata_props[BETA].split(",")]
         self.layers.append(LayerPlan(node.name or "", tuple(map(Level, alphas, betas))))
         return len(self.layers) - 1
 
