@@ -95,7 +95,8 @@ NAMES = tuple(_BODIES)
 def build(name: str, seed: int = 0) -> onnx.ModelProto:
     """The network; a token like ``w[8,3,3,3]`` stands for a random weight of that shape."""
     rng = np.random.default_rng(seed)
-    text, tensors = _BODIES[name], []
+    text = _BODIES[name]
+    tensors: list[onnx.TensorProto] = []
     while "w[" in text:
         before, _, rest = text.partition("w[")
         shape, _, after = rest.partition("]")

@@ -18,7 +18,7 @@ Ranks order a group's terms by falling exponent, then rising index (`mmac.isa.te
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -40,6 +40,9 @@ _DIGITS = _PLANES * GROUP_SIZE
 
 _CHUNK = 1 << 11
 """Groups ranked per pass, so that the temporaries (256 bytes a group) stay in the second-level cache."""
+
+_CHECKED = 1 << 13
+"""Groups checked per pass, likewise: 32 bytes a group."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class TermTable:
     """The terms of groups at one level, in rank order.
 
     Attributes:
-        codes: [groups, A] a term's byte as in a ``plain`` stream; 0 from rank `count` on.
+        codes: [groups, A] a term's byte as in a ``plain`` stream; 0 from rank `count` on. Of either memory order;
+            what is done rank by rank is much faster if ranks are the outer axis in memory.
         count: [groups] terms of each group; A is its maximum.
         shape: of the array of groups: (G, N), or (T, G, N) for many tiles.
     """
@@ -95,7 +99,7 @@ class TermTable:
 
     def valid(self) -> npt.NDArray[np.bool_]:
         """[groups, A] which ranks hold a term."""
-        return np.arange(self.codes.shape[1]) < self.count[:, None]
+        return (np.arange(self.codes.shape[1], dtype=np.uint8)[:, None] < self.count).T
 
     def values(self) -> npt.NDArray[np.int16]:
         """int16 [*shape, 16]: the weights that the terms add up to."""
@@ -106,9 +110,22 @@ class TermTable:
         """True if these are the ranked signed digits of weights."""
         place = self._place()
         falls = (place[:, 1:] <= place[:, :-1]) & self.valid()[:, 1:]
-        digits = np.bitwise_or(*self._digits)
-        too_large = np.abs(terms.from_digits(*self._digits)) > terms.MAX_WEIGHT
-        return not (falls.any() or (digits & digits >> 1).any() or too_large.any())
+        if falls.any():
+            return False
+        digits = _planes(self.codes, self.count)
+        if (digits[:, 1:] & digits[:, :-1]).any():
+            return False
+        # ±2^7 is as large as weights get: the next smaller digit has to have the other sign
+        large = digits[:, 0] != 0
+        codes, count, digits = self.codes[large], self.count[large], digits[large]
+        negative = _planes(codes, count, signs=True)
+        last = digits[:, 0]
+        for e in range(1, _PLANES):
+            grows = last & digits[:, e] & ~(negative[:, 0] ^ negative[:, e])
+            if grows.any():
+                return False
+            last = last & ~digits[:, e]
+        return True
 
     def _place(self) -> Bytes:
         """[groups, A] place of each term in the order of ranks: 7 - exponent, then index."""
@@ -129,6 +146,33 @@ class TermTable:
                 positive[part] |= (plane & 1) * np.uint8(1 << e)
                 negative[part] |= (plane >> 1) * np.uint8(1 << e)
         return positive, negative
+
+
+def _places() -> npt.NDArray[np.complex128]:
+    """[256] bit 16·(7 - exponent) + index of 128 for each code, as a number of 16 bytes."""
+    bits = np.zeros((256, _PLANES), np.uint16)
+    code = np.arange(256)
+    bits[code, _PLANES - 1 - (code >> 5)] = 1 << (code & 15)
+    return bits.view(np.complex128)[:, 0]
+
+
+_BITS = _places()
+_NEGATIVE_BITS = np.where(np.arange(256) & 16, _BITS, 0)
+
+
+def _planes(codes: Bytes, count: Bytes, signs: bool = False) -> npt.NDArray[np.uint16]:
+    """[groups, 8] which values of a group have a digit (a negative one if `signs`) at exponent 7, 6 … 0: bit i, value i."""
+    bits = _NEGATIVE_BITS if signs else _BITS
+    planes = np.zeros((len(codes), _PLANES), np.uint16)
+    for start in range(0, len(codes), _CHECKED):
+        part = slice(start, start + _CHECKED)
+        words, least = planes[part].view(np.uint64), count[part].min()
+        for rank, column in enumerate(codes[part].T):
+            found = bits[column]
+            if rank >= least:
+                found[count[part] <= rank] = 0
+            words |= found.view(np.uint64).reshape(words.shape)
+    return planes
 
 
 def encode(kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
@@ -175,9 +219,24 @@ def _level_alpha(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> 
 
 def _interleave(head: npt.NDArray[Scalar], ranks: npt.NDArray[Scalar], alphas: Sequence[int]) -> npt.NDArray[Scalar]:
     """[T, groups] headers and [T·groups, A] ranks in the order of a plain stream: [T, groups + groups·A]."""
-    columns = ranks.reshape(*head.shape, ranks.shape[1])
-    parts = [columns[:, :, low:high] for low, high in itertools.pairwise((0, *alphas))]
-    return np.concatenate([head, *(part.reshape(len(head), part[:1].size) for part in parts)], axis=1)
+    most = ranks.shape[1]
+    out = np.empty((len(head), head.shape[1] * (1 + most)), head.dtype)
+    for target, column in zip(_columns(out, most, alphas), (head, *ranks.T), strict=True):
+        target[...] = column.reshape(head.shape)
+    return out
+
+
+def _columns(streams: npt.NDArray[Scalar], most: int, alphas: Sequence[int]) -> Iterator[npt.NDArray[Scalar]]:
+    """Windows [T, groups] of plain streams [T, groups + groups·most]: the headers, then each rank."""
+    groups = streams.shape[1] // (1 + most)
+    yield streams[:, :groups]
+    start = groups
+    for low, high in itertools.pairwise((0, *alphas)):
+        width = min(high, most) - min(low, most)
+        stop = start + groups * width
+        for rank in range(width):
+            yield streams[:, start + rank : stop : width]
+        start = stop
 
 
 def decode(
@@ -223,18 +282,14 @@ def decode(
 def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
     """Plain streams of [T, groups] terms back to ranks [T·groups, A]: the inverse of `_interleave`."""
     most = int(count.max(initial=0))
-    valid = (np.arange(most) < count[..., None]).reshape(count.size, most)
+    codes = np.zeros((most, *count.shape), np.uint8)
+    valid = TermTable(codes.reshape(most, -1).T, count.ravel(), count.shape).valid()
     present = _interleave(np.ones(count.shape, np.bool_), valid, alphas)
     dense = np.zeros(present.shape, np.uint8)
     dense[present] = data
-    codes = np.empty((*count.shape, most), np.uint8)
-    start = count.shape[1]
-    for low, high in itertools.pairwise((0, *alphas)):
-        part = codes[:, :, low:high]
-        stop = start + part.shape[1] * part.shape[2]
-        part[...] = dense[:, start:stop].reshape(part.shape)
-        start = stop
-    return codes.reshape(count.size, most)
+    for target, column in zip(codes, itertools.islice(_columns(dense, most, alphas), 1, None), strict=True):
+        target[...] = column
+    return codes.reshape(most, -1).T
 
 
 def _check_sizes(where: str, found: npt.NDArray[np.int64], allowed: npt.NDArray[np.int64]) -> None:

@@ -1,5 +1,6 @@
 """Import: what good files become, and a clear error for each kind of bad one."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_unbound_unknown_and_impossible_dimensions(tmp_path: Path) -> None:
 
 def test_dimensions_that_do_not_fit(tmp_path: Path) -> None:
     message = failure(save(model(DYNAMIC), tmp_path), MalformedError, height=1, width=1)
-    assert "'y': shape [1, 4, -1, -1]; an input large enough for the model" in message
+    assert "'y': shape [1, 4, -1, -1]; a larger input" in message
 
 
 def test_shapes_that_contradict_each_other(tmp_path: Path) -> None:
@@ -187,10 +188,8 @@ def test_mutations_give_typed_errors_only(tmp_path: Path) -> None:
         bad = bytearray(data)
         bad[rng.integers(len(bad))] = rng.integers(256)
         path.write_bytes(bad)
-        try:
+        with contextlib.suppress(MmacError):
             ImportModel().apply(path)
-        except MmacError as error:
-            assert str(error)
 
 
 def test_not_onnx(tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ def windows(x: Array, kernel: Any, strides: Any, pads: Any, dilations: Any, fill
     padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)], constant_values=fill)
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))
-    view = view[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
-    return view[(..., *(slice(None, None, d) for d in dilations))]
+    stepped: Any = (slice(None), slice(None), *(slice(None, None, s) for s in strides))
+    spread: Any = (..., *(slice(None, None, d) for d in dilations))
+    return view[stepped][spread]
 
 
 def conv(
@@ -165,13 +166,13 @@ _OPERATORS: dict[str, Callable[..., Array]] = {
 def _onnx(node: ir.Node, operands: list[Array | None], opset: int) -> list[Array]:
     """A plain ONNX node through onnx's own reference implementation."""
     proto = ir.serde.serialize_node(node)
-    names = [v.name for v in node.inputs if v is not None]
-    given = {v.name: array for v, array in zip(node.inputs, operands, strict=True) if v is not None}
+    names = [v.name or "" for v in node.inputs if v is not None]
+    given = {v.name or "": array for v, array in zip(node.inputs, operands, strict=True) if v is not None}
     graph = onnx.helper.make_graph(
         [proto],
         "one",
         [onnx.helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names)],
-        [onnx.helper.make_empty_tensor_value_info(v.name) for v in node.outputs],
+        [onnx.helper.make_empty_tensor_value_info(v.name or "") for v in node.outputs],
     )
     if node.op_type == "DequantizeLinear":
         opset = max(opset, 19)  # the first that the reference has

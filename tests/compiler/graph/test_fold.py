@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,39 +15,59 @@ from tests.compiler.graph.small import feeds, imported, model, original, save
 
 F = np.float32
 RNG = np.random.default_rng(2)
-CHANNELS = {name: RNG.uniform(0.5, 1.5, 6).astype(F) for name in ("gamma", "beta", "mean", "variance")}
+CHANNELS: dict[str, Any] = {name: RNG.uniform(0.5, 1.5, 6).astype(F) for name in ("gamma", "beta", "mean", "variance")}
 IMAGE = "(float[1,4,7,7] x) => (float[a,b,c,d] y)"
+NORM = "BatchNormalization (c, gamma, beta, mean, variance)"
 MATRIX = "(float[3,5] x) => (float[a,b] y)"
 
 FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "batch norm into conv": (
-        model(f"{IMAGE} {{ c = Conv (x, w[6,4,3,3]) y = BatchNormalization (c, gamma, beta, mean, variance) }}", **CHANNELS),
+        model(
+            f"{IMAGE} {{ c = Conv (x, w[6,4,3,3]) y = {NORM} }}",
+            **CHANNELS,
+        ),
         ["Conv"],
     ),
     "batch norm into transposed conv": (
-        model(f"{IMAGE} {{ c = ConvTranspose (x, w[4,6,2,2], w[6]) y = BatchNormalization (c, gamma, beta, mean, variance) }}", **CHANNELS),
+        model(
+            f"{IMAGE} {{ c = ConvTranspose (x, w[4,6,2,2], w[6]) y = {NORM} }}",
+            **CHANNELS,
+        ),
         ["ConvTranspose"],
     ),
     "batch norm of a shared conv": (
-        model(f"{IMAGE} {{ c = Conv (x, w[6,4,1,1]) n = BatchNormalization (c, gamma, beta, mean, variance) y = Add (c, n) }}", **CHANNELS),
+        model(
+            f"{IMAGE} {{ c = Conv (x, w[6,4,1,1]) n = {NORM} y = Add (c, n) }}",
+            **CHANNELS,
+        ),
         ["Conv", "Mul", "Add", "Add"],
     ),
     "batch norm after matmul": (
-        model(f"{MATRIX} {{ c = MatMul (x, w[5,6]) y = BatchNormalization (c, gamma, beta, mean, variance) }}", **CHANNELS),
+        model(f"{MATRIX} {{ c = MatMul (x, w[5,6]) y = {NORM} }}", **CHANNELS),
         ["Gemm"],
     ),
     "batch norm over another axis": (
-        model("(float[2,6,5] x) => (float[a,b,c] y) { c = MatMul (x, w[5,6]) y = BatchNormalization (c, gamma, beta, mean, variance) }", **CHANNELS),
+        model(
+            f"(float[2,6,5] x) => (float[a,b,c] y) {{ c = MatMul (x, w[5,6]) y = {NORM} }}",
+            **CHANNELS,
+        ),
         ["MatMul", "Mul", "Add"],
     ),
     "factor and offset": (
-        model(f"{IMAGE} {{ c = Conv (x, w[6,4,3,3], w[6]) m = Mul (g, c) y = Sub (m, b) }}", g=CHANNELS["gamma"].reshape(6, 1, 1), b=F(0.5)),
+        model(
+            f"{IMAGE} {{ c = Conv (x, w[6,4,3,3], w[6]) m = Mul (g, c) y = Sub (m, b) }}",
+            g=CHANNELS["gamma"].reshape(6, 1, 1),
+            b=F(0.5),
+        ),
         ["Conv"],
     ),
     "division": (model(f"{IMAGE} {{ c = Conv (x, w[6,4,3,3]) y = Div (c, d) }}", d=F(3)), ["Conv"]),
     "division by zero stays": (model(f"{IMAGE} {{ y = Div (x, d) }}", d=F(0)), ["Div"]),
     "offset that widens": (
-        model("(float[1,4,1,1] x) => (float[a,b,c,d] y) { c = Conv (x, w[6,4,1,1]) y = Add (c, o) }", o=np.ones((1, 6, 2, 3), F)),
+        model(
+            "(float[1,4,1,1] x) => (float[a,b,c,d] y) { c = Conv (x, w[6,4,1,1]) y = Add (c, o) }",
+            o=np.ones((1, 6, 2, 3), F),
+        ),
         ["Conv", "Add"],
     ),
     "offset along a row": (
@@ -54,11 +75,16 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         ["Conv", "Add"],
     ),
     "padding": (
-        model(f"{IMAGE} {{ p = Pad (x, n) y = Conv <pads=[0,1,0,0]> (p, w[6,4,3,3]) }}", n=np.array([0, 0, 1, 2, 0, 0, 0, 1])),
+        model(
+            f"{IMAGE} {{ p = Pad (x, n) y = Conv <pads=[0,1,0,0]> (p, w[6,4,3,3]) }}",
+            n=np.array([0, 0, 1, 2, 0, 0, 0, 1]),
+        ),
         ["Conv"],
     ),
     "padding with ones stays": (
-        model(f"{IMAGE} {{ p = Pad (x, n, v) y = Conv (p, w[6,4,3,3]) }}", n=np.array([0, 0, 1, 1, 0, 0, 1, 1]), v=F(1)),
+        model(
+            f"{IMAGE} {{ p = Pad (x, n, v) y = Conv (p, w[6,4,3,3]) }}", n=np.array([0, 0, 1, 1, 0, 0, 1, 1]), v=F(1)
+        ),
         ["Pad", "Conv"],
     ),
     "padding of channels stays": (
@@ -66,15 +92,24 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         ["Pad", "Conv"],
     ),
     "padding of a pool": (
-        model(f"{IMAGE} {{ p = Pad (x, n) y = AveragePool <kernel_shape=[3,3]> (p) }}", n=np.array([0, 0, 1, 1, 0, 0, 1, 1])),
+        model(
+            f"{IMAGE} {{ p = Pad (x, n) y = AveragePool <kernel_shape=[3,3]> (p) }}",
+            n=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        ),
         ["AveragePool"],
     ),
-    "dropout and identity": (model(f"{IMAGE} {{ i = Identity (x) d, m = Dropout (i) r = Relu (d) y = Identity (r) }}"), ["Relu"]),
+    "dropout and identity": (
+        model(f"{IMAGE} {{ i = Identity (x) d, m = Dropout (i) r = Relu (d) y = Identity (r) }}"),
+        ["Relu"],
+    ),
     "identity of the input": (model(f"{IMAGE} {{ y = Identity (x) }}"), ["Identity"]),
     "no-ops": (
         model(
-            f"{IMAGE} {{ a = Reshape (x, s) b = Transpose <perm=[0,1,2,3]> (a) c = Pad (b, n) d = Cast <to=1> (c) e = Expand (d, s) f = Concat <axis=1> (e) y = Neg (f) }}",
-            s=np.array([1, 4, 7, 7]), n=np.zeros(8, np.int64),
+            IMAGE
+            + "{ a = Reshape (x, s) b = Transpose <perm=[0,1,2,3]> (a) c = Pad (b, n)"
+            + " d = Cast <to=1> (c) e = Expand (d, s) f = Concat <axis=1> (e) y = Neg (f) }",
+            s=np.array([1, 4, 7, 7]),
+            n=np.zeros(8, np.int64),
         ),
         ["Neg"],
     ),
@@ -84,18 +119,33 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     ),
     "crop and pad stays": (model(f"{IMAGE} {{ y = Pad (x, n) }}", n=np.array([0, 0, 1, 0, 0, 0, -1, 0])), ["Pad"]),
     "constants": (
-        model(f"{IMAGE} {{ a = Constant <value_floats=[1.0,2.0]> () b = ReduceSum <keepdims=0> (a) c = Sqrt (b) y = Mul (x, c) }}"),
+        model(
+            IMAGE
+            + "{ a = Constant <value_floats=[1.0,2.0]> () b = ReduceSum <keepdims=0> (a)"
+            + " c = Sqrt (b) y = Mul (x, c) }"
+        ),
         ["Mul"],
     ),
     "shapes": (
         model(
-            f"{IMAGE} {{ s = Shape (x) h = Gather (s, i) n = Unsqueeze (h, z) m = Concat <axis=0> (one, n, minus) r = Reshape (x, m) q = Shape (r) y = Reshape (r, q) }}",
-            i=np.array(2), z=np.array([0]), one=np.array([1]), minus=np.array([28, 1]),
+            IMAGE
+            + "{ s = Shape (x) h = Gather (s, i) n = Unsqueeze (h, z) m = Concat <axis=0> (one, n, minus)"
+            + " r = Reshape (x, m) q = Shape (r) y = Reshape (r, q) }",
+            i=np.array(2),
+            z=np.array([0]),
+            one=np.array([1]),
+            minus=np.array([28, 1]),
         ),
         ["Reshape"],
     ),
-    "gemm": (model(f"{MATRIX} {{ y = Gemm <alpha=2.0, beta=0.5, transB=1> (x, w[6,5], b) }}", b=np.ones((1, 6), F)), ["Gemm"]),
-    "gemm of a column": (model(f"{MATRIX} {{ y = Gemm <beta=2.0> (x, w[5,6], b) }}", b=np.arange(3, dtype=F).reshape(3, 1)), ["Gemm", "Add"]),
+    "gemm": (
+        model(f"{MATRIX} {{ y = Gemm <alpha=2.0, beta=0.5, transB=1> (x, w[6,5], b) }}", b=np.ones((1, 6), F)),
+        ["Gemm"],
+    ),
+    "gemm of a column": (
+        model(f"{MATRIX} {{ y = Gemm <beta=2.0> (x, w[5,6], b) }}", b=np.arange(3, dtype=F).reshape(3, 1)),
+        ["Gemm", "Add"],
+    ),
     "gemm of one": (model(f"{MATRIX} {{ y = Gemm (x, w[5,6], b) }}", b=F(2)), ["Gemm"]),
     "gemm of a square": (
         model("(float[6,5] x) => (float[a,b] y) { y = Gemm (x, w[5,6], b) }", b=np.arange(6, dtype=F).reshape(6, 1)),
@@ -103,14 +153,18 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     ),
     "gemm transposed": (model(f"{MATRIX} {{ y = Gemm <transA=1> (x, w[3,6]) }}"), ["Transpose", "Gemm"]),
     "gemm with a run-time addend": (
-        model("(float[3,5] x, float[3,6] c) => (float[a,b] y) { y = Gemm (x, w[5,6], c) }"), ["Gemm", "Add"],
+        model("(float[3,5] x, float[3,6] c) => (float[a,b] y) { y = Gemm (x, w[5,6], c) }"),
+        ["Gemm", "Add"],
     ),
     "sums": (model(f"{IMAGE} {{ a = Relu (x) b = Neg (x) y = Sum (x, a, b) }}"), ["Relu", "Neg", "Add", "Add"]),
     "sum of one": (model(f"{IMAGE} {{ a = Relu (x) y = Sum (a) }}"), ["Relu"]),
-    "mean without axes kept": (model("(float[2,4,7,7] x) => (float[a,b] y) { y = ReduceMean <axes=[2,3], keepdims=0> (x) }"), ["AveragePool", "Reshape"]),
+    "mean without axes kept": (
+        model("(float[2,4,7,7] x) => (float[a,b] y) { y = ReduceMean <axes=[2,3], keepdims=0> (x) }"),
+        ["AveragePool", "Reshape"],
+    ),
     "mean over channels stays": (model(f"{IMAGE} {{ y = ReduceMean <axes=[1]> (x) }}"), ["ReduceMean"]),
     "uniform slope": (model(f"{IMAGE} {{ y = PRelu (x, s) }}", s=np.full((4, 1, 1), 0.1, F)), ["PRelu"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FOLDED)

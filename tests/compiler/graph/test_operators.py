@@ -49,19 +49,28 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "offset map": (image("r = Relu (h)\n y = Add (r, c)", c=np.linspace(-1, 2, 36, dtype=F).reshape(6, 6)), ["Add"]),
     "factor map": (image("r = Relu (h)\n y = Mul (c, r)", c=np.linspace(-1, 2, 8, dtype=F).reshape(8, 1, 1)), ["Mul"]),
     "batch norm": (
-        image("r = Relu (h)\n y = BatchNormalization (r, g, g, m, g)", g=np.linspace(0.5, 1, 8, dtype=F), m=np.zeros(8, F)),
+        image(
+            "r = Relu (h)\n y = BatchNormalization (r, g, g, m, g)", g=np.linspace(0.5, 1, 8, dtype=F), m=np.zeros(8, F)
+        ),
         ["Mul", "Add"],
     ),
     "silu": (image("s = Sigmoid (h)\n y = Mul (h, s)"), ["Table"]),
     "hard swish": (image("y = HardSwish (h)"), ["Table"]),
     "hard swish spelt out": (
-        image("a = Add (h, three)\n c = Clip (a, zero, six)\n m = Mul (h, c)\n y = Div (m, six)", three=F(3), zero=F(0), six=F(6)),
+        image(
+            "a = Add (h, three)\n c = Clip (a, zero, six)\n m = Mul (h, c)\n y = Div (m, six)",
+            three=F(3),
+            zero=F(0),
+            six=F(6),
+        ),
         ["Table"],
     ),
     "gelu": (
         image(
             "d = Div (h, r)\n e = Erf (d)\n a = Add (e, one)\n m = Mul (h, a)\n y = Mul (m, half)",
-            r=F(np.sqrt(2)), one=F(1), half=F(0.5),
+            r=F(np.sqrt(2)),
+            one=F(1),
+            half=F(0.5),
         ),
         ["Table"],
     ),
@@ -89,7 +98,6 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "concat": (image("r = Relu (h)\n y = Concat <axis=1> (r, h, x)"), ["Table", "Concat"]),
     "pad": (image("y = Pad (h, p)", p=np.array([0, 0, 1, 2, 0, 1, 0, 0])), ["Pad"]),
     "pad with value": (image("y = Pad (h, p, v)", p=np.array([0, 0, 1, 2, 0, 1, 0, 0]), v=F(0.7)), ["Pad"]),
-    "pad reflect": (image('y = Pad <mode="reflect"> (h, p)', p=np.array([0, 0, 1, 2, 0, 0, 0, 0])), ["Pad"]),
     "resize": (
         image(
             'y = Resize <mode="nearest", coordinate_transformation_mode="half_pixel"> (h, , s)',
@@ -104,7 +112,12 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         ),
         ["Resize"],
     ),
-    "slice": (image("y = Slice (h, a, b, c, d)", a=np.array([5, 1]), b=np.array([0, 6]), c=np.array([2, 3]), d=np.array([-2, 2])), ["Slice"]),
+    "slice": (
+        image(
+            "y = Slice (h, a, b, c, d)", a=np.array([5, 1]), b=np.array([0, 6]), c=np.array([2, 3]), d=np.array([-2, 2])
+        ),
+        ["Slice"],
+    ),
     "split": (
         image("a, b = Split <axis=1> (h, s)\n y = Concat <axis=1> (b, a)", s=np.array([3, 5])),
         ["Split", "Concat"],
@@ -112,7 +125,8 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "channel shuffle": (
         image(
             "a = Reshape (h, f)\n b = Transpose <perm=[0,2,1,3,4]> (a)\n y = Reshape (b, g)",
-            f=np.array([1, 2, 4, 6, 6]), g=np.array([1, 8, 6, 6]),
+            f=np.array([1, 2, 4, 6, 6]),
+            g=np.array([1, 8, 6, 6]),
         ),
         ["Reshape", "Transpose", "Reshape"],
     ),
@@ -129,7 +143,7 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "bias of one": (sequence("y = Add (h, c)", c=np.array([[0.5]], F)), []),
     "left matrix": (sequence("y = MatMul (w[3,5], h)"), ["Transpose", "MatMul", "Transpose"]),
     "flat batch": (sequence("y = MatMul (h, c)", c=np.linspace(-1, 1, 32, dtype=F).reshape(1, 8, 4)), ["MatMul"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MAPPED)
@@ -151,25 +165,55 @@ def test_operator_becomes_exact_integers(name: str, tmp_path: Path) -> None:
 HOSTED: dict[str, tuple[onnx.ModelProto, str, str]] = {
     "softmax": (image("y = Softmax (h)"), "Softmax", "neither the array nor the vector unit has Softmax"),
     "conv transpose": (image("y = ConvTranspose (h, w[8,4,2,2])"), "ConvTranspose", "has ConvTranspose"),
-    "run-time product": (sequence("t = Transpose <perm=[0,2,1]> (h)\n y = MatMul (h, t)"), "MatMul", "two run-time tensors"),
-    "run-time weights": (image("s = Slice (h, a, b, c)\n y = Conv (x, s)", a=np.array([0]), b=np.array([3]), c=np.array([3])), "Conv", "computed at run time"),
-    "per-channel slope": (image("y = PRelu (h, s)", s=np.linspace(0, 1, 8, dtype=F).reshape(8, 1, 1)), "PRelu", "PRelu"),
-    "linear resize": (image('y = Resize <mode="linear"> (h, , s)', s=np.array([1, 1, 2, 2], F)), "Resize", "mode linear"),
-    "fractional resize": (image('y = Resize <mode="nearest"> (h, , s)', s=np.array([1, 1, 1.5, 2], F)), "Resize", "whole number"),
+    "run-time product": (
+        sequence("t = Transpose <perm=[0,2,1]> (h)\n y = MatMul (h, t)"),
+        "MatMul",
+        "two run-time tensors",
+    ),
+    "run-time weights": (
+        image("s = Slice (h, a, b, c)\n y = Conv (x, s)", a=np.array([0]), b=np.array([3]), c=np.array([3])),
+        "Conv",
+        "computed at run time",
+    ),
+    "per-channel slope": (
+        image("y = PRelu (h, s)", s=np.linspace(0, 1, 8, dtype=F).reshape(8, 1, 1)),
+        "PRelu",
+        "PRelu",
+    ),
+    "linear resize": (
+        image('y = Resize <mode="linear"> (h, , s)', s=np.array([1, 1, 2, 2], F)),
+        "Resize",
+        "mode linear",
+    ),
+    "fractional resize": (
+        image('y = Resize <mode="nearest"> (h, , s)', s=np.array([1, 1, 1.5, 2], F)),
+        "Resize",
+        "whole number",
+    ),
     "uneven resize": (
-        image('y = Resize <mode="nearest", coordinate_transformation_mode="align_corners"> (h, , s)', s=np.array([1, 1, 3, 3], F)),
-        "Resize", "does not repeat",
+        image(
+            'y = Resize <mode="nearest", coordinate_transformation_mode="align_corners"> (h, , s)',
+            s=np.array([1, 1, 3, 3], F),
+        ),
+        "Resize",
+        "does not repeat",
     ),
     "sum": (image("y = ReduceSum <keepdims=1> (h, a)", a=np.array([1])), "ReduceSum", "ReduceSum"),
     "run-time division": (image("e = Exp (x)\n y = Div (h, e)"), "Div", "Div"),
+    "reflection": (
+        image('y = Pad <mode="reflect"> (h, p)', p=np.array([0, 0, 1, 2, 0, 0, 0, 0])),
+        "Pad",
+        "padding mode reflect",
+    ),
     "crop": (image("y = Pad (h, p)", p=np.array([0, 0, -1, 0, 0, 0, 0, 0])), "Pad", "negative padding"),
     "after the host": (image("s = Softmax (h)\n y = Add (s, h)"), "Add", "comes from the host"),
     "indices": (
         model("(float[1,2,4,4] x) => (float[a,b,c,d] y, int64[e,f,g,h] z) { y, z = MaxPool <kernel_shape=[2,2]> (x) }"),
-        "MaxPool", "indices",
+        "MaxPool",
+        "indices",
     ),
     "volume": (model("(float[1,2,4,4,4] x) => (float[a,b,c,d,e] y) { y = Conv (x, w[3,2,2,2,2]) }"), "Conv", "3-D"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTED)

@@ -200,7 +200,7 @@ def test_argument_is_left_alone(tmp_path: Path) -> None:
     assert str(folded) == before
 
 
-# ------------------------------------------------------------------------------------------------ wrong calibration data
+# ------------------------------------------------------------------------------------------- wrong calibration data
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_argument_is_left_alone(tmp_path: Path) -> None:
         ({"x": np.full((2, 3, 9, 9), np.nan, F)}, "'x': NaN or infinite values"),
         ({"x": np.float32(3)}, "different numbers of samples"),
     ],
-)  # fmt: skip
+)
 def test_wrong_data(tmp_path: Path, data: dict[str, Array], message: str) -> None:
     with pytest.raises(MalformedError) as info:
         quantized(model(NET), tmp_path, data)
@@ -244,8 +244,15 @@ def overflowing(bias: int, weight: int, y_scale: float, rows: int = 8) -> onnx.M
     weights = np.stack([np.full(rows, 3, np.int8), np.full(rows, weight, np.int8)], axis=1)
     scales = np.array([0.01, 1e-9], F)
     return model(
-        text, s=F(0.02), z=np.uint8(128), w8=weights, ws=scales, b32=np.array([5, bias], np.int32), bs=scales * F(0.02), t=F(y_scale)
-    )  # fmt: skip
+        text,
+        s=F(0.02),
+        z=np.uint8(128),
+        w8=weights,
+        ws=scales,
+        b32=np.array([5, bias], np.int32),
+        bs=scales * F(0.02),
+        t=F(y_scale),
+    )
 
 
 def test_saturated_bias_of_a_dead_channel_is_made_safe(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Every stage runs in plain onnxruntime, and gives what the stage before it gave."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms, run
 from mmac.compiler.frontend import ImportModel
+from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms, run
 from mmac.isa.plan import FULL, PAPER_LEVELS
 from tests.compiler.graph import machine
 from tests.compiler.graph.small import feeds, model, original, samples, save
@@ -82,7 +83,7 @@ DETECTOR = """
 
 def _models() -> dict[str, onnx.ModelProto]:
     rng = np.random.default_rng(9)
-    norm = {
+    norm: dict[str, Any] = {
         "gamma": rng.uniform(0.5, 1.5, 16).astype(np.float32),
         "beta": rng.standard_normal(16).astype(np.float32),
         "mean": rng.standard_normal(16).astype(np.float32),
@@ -139,8 +140,7 @@ def test_terms_is_the_exact_semantics(proto, tmp_path: Path, level: int) -> None
     state = ImportModel().apply(save(proto, tmp_path))
     for step in (Fold(), Quantize(samples(proto)), Budget(levels), Partition(), Terms(level)):
         state = step.apply(state)
-    names = [v.name for node in state.graph for v in node.outputs]
-    state.graph.outputs[:] = [v for node in state.graph for v in node.outputs if v.name in names]
+    state.graph.outputs[:] = [value for node in state.graph for value in node.outputs]
     expected = machine.evaluate(state, feeds(proto))
     for name, array in run(state, feeds(proto)).items():
         if array.dtype.kind in "iu":

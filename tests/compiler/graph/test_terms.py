@@ -33,7 +33,7 @@ def qdq_layer(
     **more: Any,
 ) -> onnx.ModelProto:
     """A QDQ layer on integers ``q`` with random scales; `text` makes ``r`` from ``x``, ``k`` and ``b``."""
-    scales = rng.uniform(0.001, 0.01, w.shape[0]).astype(F)
+    scales = np.asarray(rng.uniform(0.001, 0.01, w.shape[0]), F)
     x_scale = F(rng.uniform(0.01, 0.1))
     low = -128 if y_type is np.int8 else 0
     reach = (
@@ -93,7 +93,7 @@ def conv_layers(draw: st.DrawFn) -> tuple[onnx.ModelProto, Array, Level]:
         window=window,
     )
     zero = draw(st.sampled_from([info.min, info.max, (info.min + info.max) // 2]))
-    bounds = {"lo": F(draw(st.sampled_from([-1e9, 0, 1]))), "hi": F(draw(st.sampled_from([6, 1e9])))}
+    bounds: dict[str, Any] = {"lo": F(draw(st.sampled_from([-1e9, 0, 1]))), "hi": F(draw(st.sampled_from([6, 1e9])))}
     proto = qdq_layer(text, x_type, y_type, w, rng, zero, **bounds)
     q = rng.integers(info.min, info.max + 1, shape).astype(x_type)
     level = draw(st.sampled_from([*PAPER_LEVELS, FULL, Level(1, 1)]))
@@ -195,8 +195,13 @@ def test_weights_that_round_up_to_128(tmp_path: Path) -> None:
     w = np.full((1, 4, 1, 1), 127, np.int8)
     proto = qdq_layer(
         CONV.format(kind="uint8", result="uint8", shape="1,4,2,2", dims="a,b,c,d", window="kernel_shape=[1,1]"),
-        np.uint8, np.uint8, w, np.random.default_rng(0), lo=F(-1e9), hi=F(1e9),
-    )  # fmt: skip
+        np.uint8,
+        np.uint8,
+        w,
+        np.random.default_rng(0),
+        lo=F(-1e9),
+        hi=F(1e9),
+    )
     state = exact(proto, tmp_path, Level(4, 2))
     terms = state.graph[0].inputs[2].const_value.numpy()  # type: ignore[union-attr]
     assert terms.dtype == np.int16
@@ -234,8 +239,13 @@ def test_levels_are_prefixes(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     proto = qdq_layer(
         CONV.format(kind="uint8", result="uint8", shape="1,40,5,5", dims="a,b,c,d", window="kernel_shape=[3,3]"),
-        np.uint8, np.uint8, rng.integers(-127, 128, (8, 40, 3, 3)).astype(np.int8), rng, lo=F(-1e9), hi=F(1e9),
-    )  # fmt: skip
+        np.uint8,
+        np.uint8,
+        rng.integers(-127, 128, (8, 40, 3, 3)).astype(np.int8),
+        rng,
+        lo=F(-1e9),
+        hi=F(1e9),
+    )
     state = Fold().apply(imported(proto, tmp_path))
     budgets = {"*": {"alpha": [level.alpha for level in PAPER_LEVELS]}}
     for step in (Quantize(), Budget(PAPER_LEVELS, budgets), Partition()):
@@ -270,14 +280,10 @@ def test_scales_whose_ratio_is_not_finite(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    n=st.integers(1, 9), k=st.integers(1, 4), s=st.integers(1, 3), before=st.integers(0, 3), after=st.integers(0, 3)
-)  # fmt: skip
+@given(n=st.integers(1, 9), k=st.integers(1, 4), s=st.integers(1, 3), before=st.integers(0, 3), after=st.integers(0, 3))
 def test_window_counts(n: int, k: int, s: int, before: int, after: int) -> None:
     assume(n + before + after >= k and max(before, after) < k)
-    expected = [
-        sum(0 <= i < n for i in range(start, start + k)) for start in range(-before, n + after - k + 1, s)
-    ]  # fmt: skip
+    expected = [sum(0 <= i < n for i in range(start, start + k)) for start in range(-before, n + after - k + 1, s)]
     counts = window_counts((n,), [k], [s], [before, after], include_pad=False)
     np.testing.assert_array_equal(np.broadcast_to(counts, len(expected)), expected)
     assert window_counts((n,), [k], [s], [before, after], include_pad=True) == k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ def partitioned(name: str, folder) -> ir.Model:
 
 
 def back_end(model: ir.Model, target: Target) -> Program:
-    state = Terms().apply(model)
+    state: Any = Terms().apply(model)
     for step in passes(Options(), target)[6:]:
         state = step.apply(state)
         if not isinstance(state, Program):

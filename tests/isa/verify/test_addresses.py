@@ -16,26 +16,79 @@ from tests.isa.build import Source
 from tests.isa.verify.rejection import Case, rejected
 
 conv, matmul, add = build.convolution, build.matrix_product, build.addition
-TWO_DIRECTORIES = 72 * 3
+DIRECTORY = 72 * 3
 Entries = np.ndarray[Any, Any]
 
 CASES = {
-    "load beyond DRAM": Case(add, (("shape t=t1 n=1 h=5", "shape t=t1 n=1 h=6"), ("base=65536", "base=65692")), "instruction 36 (load) of node 'add0': it touches DRAM bytes 0x1009c … 0x1012b; 0x0 … 0x100f5"),
-    "store beyond DRAM": Case(add, (("base=65662", "base=65663"),), "(store) of node 'add0': it touches DRAM bytes 0x1007f … 0x100f6; 0x10000 … 0x100f5, above the program's read-only image"),
-    "store into the image": Case(add, (("base=65662", "base=65535"),), "it touches DRAM bytes 0xffff … 0x10076; 0x10000 … "),
-    "store.acc into the image": Case(conv, (("base=65776", "base=128"),), "(store.acc) of node 'conv0': it touches DRAM bytes 0x80 … 0x2d7"),
-    "strides that leave DRAM": Case(add, (("stride t=t1 n=120 h=24", "stride t=t1 n=120 h=268435455"),), "it touches DRAM bytes 0x10000 … 0x40010013"),
-    "overlapping stores": Case(add, (("stride t=t0 n=120 h=24", "stride t=t0 n=120 h=23"),), "elements of t overlap in DRAM (strides (120, 23, 6, 1)); stores to distinct bytes"),
-    "stores to one byte": Case(add, (("stride t=t0 n=120 h=24 w=6 c=1", "stride t=t0 n=120 h=24 w=6 c=0"),), "elements of t overlap in DRAM"),
-    "first slot too large": Case(conv, (("pad=act addr=0 toggle=8192", "pad=act addr=16145 toggle=0"),), "240 bytes at 16145 and 16145 of the ACT scratchpad; it has 16384 bytes"),
-    "second slot too large": Case(conv, (("toggle=8192", "toggle=16777215"),), "240 bytes at 0 and 16777215 of the ACT scratchpad; it has 16384 bytes"),
-    "sums between words": Case(conv, (("pad=acc addr=0", "pad=acc addr=2"),), "acc is at [2, 16386] of ACC; multiples of 4"),
-    "constants between words": Case(conv, (("toggle=1024", "toggle=1023"),), "prm is at [0, 1023] of PRM; multiples of 4"),
-    "directory after the image": Case(conv, (("base=2176 elem=72", "base=65400 elem=72"),), "it selects directory entries up to DRAM byte 0x1004f; entries inside the program image, 0x0 … 0xffff"),
-    "directory entry before the first": Case(conv, (("walk t=t1 dim=h origin=0", "walk t=t1 dim=h origin=-1"),), "it selects directory entries -1 … -1; 0 … 0"),
-    "directory entry after the last": Case(conv, (("shape t=t1 n=1 h=1 w=1 c=3", "shape t=t1 n=1 h=1 w=1 c=2"),), "it selects directory entries 0 … 2; 0 … 1"),
-    "directory entries by the level": Case(conv, (("walk t=t1 dim=h origin=0 extent=1\n", "walk t=t1 dim=h origin=0 extent=1 step=1 loop=level\n"),), "it selects directory entries 0 … 7; 0 … 0"),
-}  # fmt: skip
+    "view that no walk exhausts": Case(
+        add, (("shape t=t2 n=1 h=1", "shape t=t2 n=1 h=40"),), "t covers DRAM bytes 0x10078 … 0x10167; 0x0 … 0x100f5"
+    ),
+    "load beyond DRAM": Case(
+        add,
+        (("shape t=t1 n=1 h=5", "shape t=t1 n=1 h=6"), ("base=65536", "base=65692")),
+        "instruction 36 (load) of node 'add0': t covers DRAM bytes 0x1009c … 0x1012b; 0x0 … 0x100f5, DRAM",
+    ),
+    "result beyond DRAM": Case(
+        add,
+        (("base=65662", "base=65663"),),
+        "(vadd) of node 'add0': y covers DRAM bytes 0x1007f … 0x100f6; 0x0 … 0x100f5, DRAM",
+    ),
+    "store into the image": Case(
+        add,
+        (("base=65662", "base=65535"),),
+        "(store) of node 'add0': t covers DRAM bytes 0xffff … 0x10076; 0x10000 … 0x100f5, DRAM above the program's read-only image",
+    ),
+    "store.acc into the image": Case(
+        conv, (("base=65776", "base=128"),), "(store.acc) of node 'conv0': t covers DRAM bytes 0x80 … 0x2d7"
+    ),
+    "strides that leave DRAM": Case(
+        add, (("stride t=t1 n=120 h=24", "stride t=t1 n=120 h=268435455"),), "t covers DRAM bytes 0x10000 … 0x40010013"
+    ),
+    "overlapping stores": Case(
+        add,
+        (("stride t=t0 n=120 h=24", "stride t=t0 n=120 h=23"),),
+        "elements of t overlap in DRAM (strides (120, 23, 6, 1)); stores to distinct bytes",
+    ),
+    "stores to one byte": Case(
+        add, (("stride t=t0 n=120 h=24 w=6 c=1", "stride t=t0 n=120 h=24 w=6 c=0"),), "elements of t overlap in DRAM"
+    ),
+    "first slot too large": Case(
+        conv,
+        (("pad=act addr=0 toggle=8192", "pad=act addr=16145 toggle=0"),),
+        "240 bytes at 16145 and 16145 of the ACT scratchpad; it has 16384 bytes",
+    ),
+    "second slot too large": Case(
+        conv,
+        (("toggle=8192", "toggle=16777215"),),
+        "240 bytes at 0 and 16777215 of the ACT scratchpad; it has 16384 bytes",
+    ),
+    "sums between words": Case(
+        conv, (("pad=acc addr=0", "pad=acc addr=2"),), "acc is at [2, 16386] of ACC; multiples of 4"
+    ),
+    "constants between words": Case(
+        conv, (("toggle=1024", "toggle=1023"),), "prm is at [0, 1023] of PRM; multiples of 4"
+    ),
+    "directory after the image": Case(
+        conv,
+        (("base=2176 elem=72", "base=65400 elem=72"),),
+        "(load.terms) of node 'conv0': t covers DRAM bytes 0xff78 … 0x1004f; 0x0 … 0xffff, the program's image",
+    ),
+    "directory entry before the first": Case(
+        conv,
+        (("walk t=t1 dim=h origin=0", "walk t=t1 dim=h origin=-1"),),
+        "it selects directory entries -1 … -1; 0 … 0",
+    ),
+    "directory entry after the last": Case(
+        conv,
+        (("shape t=t1 n=1 h=1 w=1 c=3", "shape t=t1 n=1 h=1 w=1 c=2"),),
+        "it selects directory entries 0 … 2; 0 … 1",
+    ),
+    "directory entries by the level": Case(
+        conv,
+        (("walk t=t1 dim=h origin=0 extent=1\n", "walk t=t1 dim=h origin=0 extent=1 step=1 loop=level\n"),),
+        "it selects directory entries 0 … 7; 0 … 0",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -60,7 +113,7 @@ def test_scratchpads_that_are_too_small() -> None:
 def _change(source: Source, change: Callable[[Entries], None]) -> Source:
     """Edit the three directory entries of `build.convolution`."""
     image = source.rest.image.copy()
-    change(image[2176 : 2176 + TWO_DIRECTORIES].view(directory_dtype(len(PAPER_LEVELS))))
+    change(image[2176 : 2176 + DIRECTORY].view(directory_dtype(len(PAPER_LEVELS))))
     return source.change(image=image)
 
 

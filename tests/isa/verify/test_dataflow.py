@@ -70,18 +70,25 @@ def test_one_byte_beyond_the_input() -> None:
 def test_one_byte_before_the_first_activation() -> None:
     source = build.addition()
     verify(source.edit("base=65536", "base=65535").program())  # part of the image
-    rejected(source.change(image=source.rest.image[:65535]).edit("base=65536", "base=65535"), "it loads DRAM bytes 0xffff")
+    rejected(
+        source.change(image=source.rest.image[:65535]).edit("base=65536", "base=65535"), "it loads DRAM bytes 0xffff"
+    )
 
 
 def test_interleaved_parts() -> None:
     verify(concatenation().program())
     rejected(concatenation(channels=7), "(load) of node 'move2': it loads DRAM bytes 0x10080 … 0x1017f, not all")
-    rejected(concatenation(first=9, channels=7), "(load) of node 'move2': it loads DRAM bytes 0x10080 … 0x1017f, not all")
+    rejected(
+        concatenation(first=9, channels=7), "(load) of node 'move2': it loads DRAM bytes 0x10080 … 0x1017f, not all"
+    )
 
 
 def test_reading_and_writing_in_place() -> None:
     verify(dense_block().program())
-    rejected(dense_block(first=7), "(store) of node 'table1': it stores to DRAM bytes that instruction…(load) of node 'table1' loads")
+    rejected(
+        dense_block(first=7),
+        "(store) of node 'table1': it stores to DRAM bytes that instruction…(load) of node 'table1' loads",
+    )
 
 
 def test_stores_with_gaps() -> None:
@@ -118,7 +125,9 @@ def hosted(missing: bool = False) -> Source:
 
 def test_host_segments() -> None:
     verify(hosted().program())
-    rejected(hosted(missing=True), "instruction 16 (host) of node 'host0', input 'y': not all of it has been written by then")
+    rejected(
+        hosted(missing=True), "instruction 16 (host) of node 'host0', input 'y': not all of it has been written by then"
+    )
 
 
 def test_tensors_that_only_the_host_has() -> None:

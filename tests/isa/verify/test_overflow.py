@@ -33,7 +33,10 @@ def test_exactly_up_to_the_limit(kind: TermFormat, sign: int) -> None:
     """64 weights of magnitude 64 and data of magnitude 256."""
     most = 64 * 64 * 256
     verify(matrix(64, 64 * sign, LARGEST - most, kind).program())
-    rejected(matrix(64, 64 * sign, LARGEST - most + 1, kind), "(store.acc) of node 'conv0': sums could reach a magnitude of 2147483648; 2147483647 (int32)")
+    rejected(
+        matrix(64, 64 * sign, LARGEST - most + 1, kind),
+        "(store.acc) of node 'conv0': sums could reach a magnitude of 2147483648; 2147483647 (int32)",
+    )
 
 
 def test_negative_biases_count_too() -> None:
@@ -88,7 +91,10 @@ def test_the_largest_bias_counts() -> None:
 
 def test_constants_come_from_the_image() -> None:
     source = build.convolution().edit("base=2432", "base=65536")
-    rejected(source, "(load) of node 'conv0': channel constants at DRAM bytes 0x10000 … 0x1009f; constants of the image, 0x0 … 0xffff")
+    rejected(
+        source,
+        "(load) of node 'conv0': channel constants at DRAM bytes 0x10000 … 0x1009f; constants of the image, 0x0 … 0xffff",
+    )
 
 
 def test_the_fill_of_constants_counts() -> None:

@@ -150,12 +150,20 @@ CONTENTS = {
     ),
     "sums of an iteration that is over": Case(
         conv,
-        (("sync.store signal=14\nsync.compute", "sync.store signal=14\nloop 3\nloop 2\nloop 2\nstore.acc t=t3 acc=p3 prm=p2\nend\nend\nend\nsync.compute"),),
+        (
+            (
+                "sync.store signal=14\nsync.compute",
+                "sync.store signal=14\nloop 3\nloop 2\nloop 2\nstore.acc t=t3 acc=p3 prm=p2\nend\nend\nend\nsync.compute",
+            ),
+        ),
         "instruction 62 (store.acc): the box of t is not that of y in instruction 51 (mmac) of node 'conv0'",
     ),
     "sums begun by another instruction": Case(
         matmul,
-        (("mmac x=t0", "mmac x=t0 y=t3 act=p0 wgt=p1 acc=p3 layer=0 wait=1,4\nmmac x=t0"), ("wait=1,4 signal=0,3", "signal=0,3")),
+        (
+            ("mmac x=t0", "mmac x=t0 y=t3 act=p0 wgt=p1 acc=p3 layer=0 wait=1,4\nmmac x=t0"),
+            ("wait=1,4 signal=0,3", "signal=0,3"),
+        ),
         "instruction 52 (mmac) of node 'conv0': it adds to bytes 0 … 255 of the ACC scratchpad;"
         " sums that it has begun itself in iteration 0",
     ),
@@ -183,7 +191,10 @@ def test_loads_wait_for_earlier_stores(box: tuple[int, int, int, int]) -> None:
     source = chain(box)
     verify(source.program())
     loose = source.edit("sync.store signal=14\n", "", 1).edit("sync.load wait=14\n", "", 1)
-    rejected(loose, "(load) of node 'table1': it loads DRAM bytes of instruction…(store) of node 'table0', which may not be over; a token from it first")
+    rejected(
+        loose,
+        "(load) of node 'table1': it loads DRAM bytes of instruction…(store) of node 'table0', which may not be over; a token from it first",
+    )
 
 
 def test_stores_wait_for_earlier_loads() -> None:
@@ -197,11 +208,15 @@ def test_stores_wait_for_earlier_loads() -> None:
 
 def test_the_rest_of_an_overwritten_slot_is_not_readable() -> None:
     """Two loads overlap: what is left of the first is not all that its reader reads."""
-    source = chain((1, 4, 4, 8)).edit("load t=t1 p=p1 wait=0 signal=1\n", "load t=t1 p=p1 wait=0\nload t=t2 p=p3 signal=1\n", 0)
+    source = chain((1, 4, 4, 8)).edit(
+        "load t=t1 p=p1 wait=0 signal=1\n", "load t=t1 p=p1 wait=0\nload t=t2 p=p3 signal=1\n", 0
+    )
     source = source.edit("pointer p=p2", "pointer p=p3 pad=act addr=100\npointer p=p2", 0)
     rejected(source, "(vtable) of node 'table0': it reads bytes 0 … 127 of the ACT scratchpad; bytes that one earlier")
 
 
 def test_a_loop_that_does_not_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmac.isa.verify.races.MAX_ITERATIONS", 1)
-    rejected(build.convolution(), "the use of scratchpads has not settled after 2 iterations; a loop whose iterations repeat")
+    rejected(
+        build.convolution(), "the use of scratchpads has not settled after 2 iterations; a loop whose iterations repeat"
+    )

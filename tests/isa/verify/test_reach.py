@@ -31,8 +31,12 @@ def indices(found: Span | None) -> list[int]:
     """Indices of all pieces, which must not repeat."""
     if found is None:
         return []
-    return [first + block * period + i for first, (blocks, period), length in found.pieces()
-            for block in range(blocks) for i in range(length)]  # fmt: skip
+    return [
+        first + block * period + i
+        for first, (blocks, period), length in found.pieces()
+        for block in range(blocks)
+        for i in range(length)
+    ]
 
 
 @given(walks())

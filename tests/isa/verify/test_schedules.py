@@ -88,21 +88,17 @@ def _change(source: Source, rng: np.random.Generator) -> Source:
     kind = rng.integers(4)
     if kind == 0:  # a semaphore on both ends
         semaphore = rng.choice(sorted(set(re.findall(r"(?<=signal=)\d+", source.text))))
-        lines = [re.sub(rf"(?<=[=,]){semaphore}(?![0-9])", "none", line) if "wait=" in line or "signal=" in line else line
-                 for line in lines]  # fmt: skip
+        lines = [re.sub(rf"((?:wait|signal)=(?:\w+,)?){semaphore}(?!\d)", r"\1none", line) for line in lines]
     elif kind == 1:  # slots
         at = rng.choice([i for i, line in enumerate(lines) if line.startswith("pointer")])
         lines[at] = re.sub(r"mask=\d+ phase=\d", f"mask={rng.integers(4)} phase={rng.integers(2)}", lines[at])
     elif kind == 2:  # order
         at = rng.choice([i for i, line in enumerate(lines[:-1]) if _moves(line) and _moves(lines[i + 1])])
         lines[at], lines[at + 1] = lines[at + 1], lines[at]
-    else:  # tokens of one instruction
-        at = rng.choice([i for i, line in enumerate(lines) if "wait=" in line])
-        lines[at] = re.sub(r" wait=\S+", "", lines[at])
-        line = lines[at]
-        at = rng.choice([i for i, other in enumerate(lines) if "signal=" in other])
-        lines[at] = re.sub(r" signal=\S+", "", lines[at])
-        assert line
+    else:  # a wait of one instruction, and a signal of another
+        for part in ("wait", "signal"):
+            at = rng.choice([i for i, line in enumerate(lines) if f"{part}=" in line])
+            lines[at] = re.sub(rf" {part}=\S+", "", lines[at])
     return Source("".join(lines), source.rest)
 
 

@@ -10,16 +10,54 @@ from tests.isa.verify.rejection import Case
 add = build.addition
 
 CASES = {
-    "wait without signal": Case(add, (("sync.load wait=14\nloop", "sync.load wait=14,20\nloop"),), "instruction 33 (sync.load) of node 'add0': it waits for semaphore 20, which nothing before it has signalled"),
-    "signal that comes too late": Case(add, (("sync.load wait=14\nloop", "loop"), ("sync.store signal=14\nsync.compute", "sync.store signal=14\nsync.load wait=15\nsync.store signal=15\nsync.compute")), "waits for semaphore 15"),
-    "one credit too few": Case(add, (("sync.compute signal=0,0", "sync.compute signal=0"),), "it waits for semaphore 0, which nothing before it has signalled"),
-    "loop that loses a token": Case(add, (("wait=11 signal=10", "wait=11"),), "instruction 35 (loop) of node 'add0': an iteration changes semaphore 10 by -1 tokens"),
-    "loop that gains a token": Case(add, (("wait=11 signal=10", "wait=11 signal=10,20"),), "an iteration changes semaphore 20 by +1 tokens"),
-    "tokens left at the end": Case(add, (("sync.load wait=14\nhalt", "halt"),), "(halt): semaphore 14 holds 1 tokens; 0"),
-    "tokens left at a host segment": Case(build.network, (("sync.load wait=14\nhost 0\nsync.compute signal=0,0", "host 0\nsync.load wait=14\nsync.compute signal=0,0"),), "(host) of node 'host6': semaphore 14 holds 1 tokens"),
-    "two producers": Case(add, (("sync.store signal=14\nsync.compute", "sync.compute signal=14\nsync.compute"),), "semaphore 14 is signalled by the compute queue; the store queue, as in instruction 7"),
-    "two consumers": Case(add, (("sync.load wait=14\nhalt", "sync.store wait=14\nhalt"),), "semaphore 14 is waited for by the store queue; the load queue, as in instruction 33"),
-}  # fmt: skip
+    "wait without signal": Case(
+        add,
+        (("sync.load wait=14\nloop", "sync.load wait=14,20\nloop"),),
+        "instruction 33 (sync.load) of node 'add0': it waits for semaphore 20, which nothing before it has signalled",
+    ),
+    "signal that comes too late": Case(
+        add,
+        (
+            ("sync.load wait=14\nloop", "loop"),
+            (
+                "sync.store signal=14\nsync.compute",
+                "sync.store signal=14\nsync.load wait=15\nsync.store signal=15\nsync.compute",
+            ),
+        ),
+        "waits for semaphore 15",
+    ),
+    "one credit too few": Case(
+        add,
+        (("sync.compute signal=0,0", "sync.compute signal=0"),),
+        "it waits for semaphore 0, which nothing before it has signalled",
+    ),
+    "loop that loses a token": Case(
+        add,
+        (("wait=11 signal=10", "wait=11"),),
+        "instruction 35 (loop) of node 'add0': an iteration changes semaphore 10 by -1 tokens",
+    ),
+    "loop that gains a token": Case(
+        add, (("wait=11 signal=10", "wait=11 signal=10,20"),), "an iteration changes semaphore 20 by +1 tokens"
+    ),
+    "tokens left at the end": Case(
+        add, (("sync.load wait=14\nhalt", "halt"),), "(halt): semaphore 14 holds 1 tokens; 0"
+    ),
+    "tokens left at a host segment": Case(
+        build.network,
+        (("sync.load wait=14\nhost 0\nsync.compute signal=0,0", "host 0\nsync.load wait=14\nsync.compute signal=0,0"),),
+        "(host) of node 'host6': semaphore 14 holds 1 tokens",
+    ),
+    "two producers": Case(
+        add,
+        (("sync.store signal=14\nsync.compute", "sync.compute signal=14\nsync.compute"),),
+        "semaphore 14 is signalled by the compute queue; the store queue, as in instruction 7",
+    ),
+    "two consumers": Case(
+        add,
+        (("sync.load wait=14\nhalt", "sync.store wait=14\nhalt"),),
+        "semaphore 14 is waited for by the store queue; the load queue, as in instruction 33",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)

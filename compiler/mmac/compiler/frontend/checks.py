@@ -78,7 +78,7 @@ def check_shapes(model: ir.Model, where: str) -> None:
         if shape is None or value.dtype is None:
             continue
         if min(shape, default=1) < 0:
-            raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)}", "an input large enough for the model")
+            raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)}", "a larger input")
         if 0 in shape and (value.is_graph_input() or value.is_graph_output()):
             raise MalformedError(
                 f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors"

@@ -11,6 +11,7 @@ from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.edit import Editor, attribute, constant_array, operand
 from mmac.compiler.graph.operators import UNARY
 from mmac.compiler.graph.products import plain_gemm, plain_matmul
+from mmac.compiler.graph.qoperators import QUANTIZED
 
 Rule = Callable[[Editor, ir.Node], bool]
 """Changes the graph around a node of its op_type and says whether it did."""
@@ -231,5 +232,6 @@ CANONICAL: dict[str, Rule] = {
     "Div": _first_of(_uniform_operand, _inverse_operand),
     "Gemm": plain_gemm,
     "MatMul": plain_matmul,
+    **QUANTIZED,
 }
-"""Rule for each op_type."""
+"""Rule for each op_type, with its domain if that is not ONNX's."""

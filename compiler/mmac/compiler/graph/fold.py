@@ -44,8 +44,9 @@ class Fold(Pass[ir.Model, ir.Model]):
             changed = fold_constants(editor)
             for rules in (CANONICAL, FUSIONS):
                 for node in list(result.graph):
+                    key = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
                     # An earlier rule of this round may have removed the node.
-                    if node.graph is not None and node.domain == "" and (rule := rules.get(node.op_type)):
+                    if node.graph is not None and (rule := rules.get(key)) is not None:
                         changed |= rule(editor, node)
             changed |= bool(common.IdentityEliminationPass()(result).modified)
             remove_unused(result)

@@ -23,7 +23,7 @@ from mmac.compiler.graph.edit import (
     sources,
     take_over,
 )
-from mmac.compiler.graph.operators import SHARING
+from mmac.compiler.graph.operators import BY_OP_TYPE, SHARING
 
 SCALE, ZERO_POINT = "mmac.scale", "mmac.zero_point"
 """Metadata keys of an integer value: real = scale · (q − zero_point)."""
@@ -91,7 +91,7 @@ def encoding(node: ir.Node | None) -> Encoding | None:
 
 
 def source_encoding(value: ir.Value | None) -> Encoding | None:
-    """Encoding of a float that comes out of a DequantizeLinear of run-time integers, maybe through layout operations."""
+    """Encoding of a float that comes from a DequantizeLinear of run-time integers, maybe through layout operations."""
     node = value.producer() if value is not None else None
     if node is None or is_constant(value):
         return None
@@ -109,25 +109,35 @@ def _common_encoding(cluster: Cluster) -> Encoding | None:
     return code if all(source_encoding(value) == code for value in cluster.inputs[1:]) else None
 
 
-def move_to_integers(editor: Editor) -> set[ir.Node]:
+def move_to_integers(editor: Editor) -> None:
     """Put layout operations and max pooling on the integer side of their QDQ pairs; in place.
 
     ``DQ → op`` becomes ``op → DQ``, and ``op → Q`` becomes ``Q → op``; a Q of a DQ with the same parameters
     disappears.  Every value of the graph keeps its exact number.
-
-    Returns:
-        The integer nodes.
     """
-    made: list[ir.Node | None] = []
     for node in list(editor.graph):
         if (cluster := _movable(node)) is not None:
-            made.append(_sink(editor, cluster))
+            _sink(editor, cluster)
     for node in reversed(list(editor.graph)):
         if (cluster := _movable(node)) is not None:
-            made.append(_hoist(editor, cluster))
+            _hoist(editor, cluster)
     for node in list(editor.graph):
         _cancel_pair(editor, node)
-    return {node for node in made if node is not None}
+
+
+def integer_layout(graph: ir.Graph) -> list[ir.Node]:
+    """Layout operations and max pooling on integers that the machine holds, in topological order."""
+    held = {value for value in graph.inputs if value.dtype in DATA_TYPES}
+    found: list[ir.Node] = []
+    for node in graph:
+        if node.domain == DOMAIN or (node.op_type == "QuantizeLinear" and encoding(node) is not None):
+            held.update(node.outputs)
+        elif not node.domain and (operator := BY_OP_TYPE.get(node.op_type)) is not None and operator.shares_scale:
+            operands = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+            if held.issuperset(operands) and not operator.check(node):
+                held.update(node.outputs)
+                found.append(node)
+    return found
 
 
 def _movable(node: ir.Node) -> Cluster | None:
@@ -135,12 +145,12 @@ def _movable(node: ir.Node) -> Cluster | None:
     return cluster if isinstance(cluster, Cluster) and cluster.operator.shares_scale else None
 
 
-def _sink(editor: Editor, cluster: Cluster) -> ir.Node | None:
+def _sink(editor: Editor, cluster: Cluster) -> None:
     """``op(DQ(q))`` → ``DQ(op(q))``, if all operands are encoded alike; what comes before it has sunk already."""
     node = cluster.core
     code = _common_encoding(cluster)
     if code is None:
-        return None
+        return
     pairs = [maker(value) for value in cluster.inputs]
     new = _integer_node(editor, node, [operand(dq, 0) for dq in pairs], code)
     editor.graph.insert_before(node, new)
@@ -150,18 +160,19 @@ def _sink(editor: Editor, cluster: Cluster) -> ir.Node | None:
         editor.graph.insert_before(node, dq)
         take_over(old, dq.outputs[0])
     editor.graph.remove(node, safe=True)
-    return new
 
 
-def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
+def _hoist(editor: Editor, cluster: Cluster) -> None:
     """``Q(op(x))`` → ``op(Q(x))``, if nothing else sees the result and every Q is alike."""
     node = cluster.core
     users = [user for output in node.outputs for user in output.consumers()]
     code = encoding(users[0]) if users else None
     if code is None or any(output.is_graph_output() for output in node.outputs):
-        return None
+        return
     if any(user.op_type != "QuantizeLinear" or encoding(user) != code for user in users):
-        return None
+        return
+    if sum(user.outputs[0].is_graph_output() for user in users) > 1:
+        return  # one value cannot have two names
     integers: list[ir.Value] = []
     for value in cluster.inputs:
         name = editor.fresh(f"{value.name}_QuantizeLinear")
@@ -175,7 +186,6 @@ def _hoist(editor: Editor, cluster: Cluster) -> ir.Node | None:
             take_over(user.outputs[0], made)
             editor.graph.remove(user, safe=True)
     editor.graph.remove(node, safe=True)
-    return new
 
 
 def _integer_node(editor: Editor, node: ir.Node, integers: list[ir.Value], code: Encoding) -> ir.Node:
@@ -192,7 +202,7 @@ def _integer_node(editor: Editor, node: ir.Node, integers: list[ir.Value], code:
         parameters = [None, editor.constant(factors, f"{node.name}_factors")]
         attributes = {attr.name: attr for attr in ir.convenience.convert_attributes(_REPEAT)}
     new = ir.Node(
-        DOMAIN if node.op_type == "MaxPool" else "",
+        "",
         node.op_type,
         [*integers, *parameters],
         attributes.values(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import constant_of, minus_zero_point
 from mmac.compiler.graph.edit import Array, attribute, maker, operand
@@ -97,10 +98,11 @@ def weight_refusal(node: ir.Node) -> str:
     scale, dtype = constant_of(operand(dq, 1)), operand(dq, 0).dtype
     if scale is None or attribute(dq, "block_size", 0) or scale.ndim > 1:
         return "block-quantized weights"
-    weights = integer_weights(node)
-    if scale.size > 1 and attribute(dq, "axis", 1) % weights.ndim != channel_axis(node):
+    rank = len(static_shape(operand(node, 1)) or ())
+    if scale.size > 1 and attribute(dq, "axis", 1) % rank != channel_axis(node):
         return "weight scales along another axis than the output channels"
     if dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
         return f"weights are {dtype.name.lower() if dtype else 'of unknown type'}, not int8 or uint8"
+    weights = integer_weights(node)
     low, high = int(weights.min()), int(weights.max())
     return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"

@@ -174,13 +174,15 @@ def _nearest_indices(node: ir.Node, size: int, big: int) -> npt.NDArray[np.int64
 
 
 def check_pad(node: ir.Node) -> str:
-    """Constant, edge or reflect padding by constant, non-negative amounts."""
+    """Padding with a constant by constant, non-negative amounts, of at most four axes."""
     if reason := check_layout(node):
         return reason
-    pads = constant_of(node.inputs[1])
+    pads, mode = constant_of(node.inputs[1]), attribute(node, "mode", "constant")
+    if mode != "constant":
+        return f"padding mode {mode}; the vector unit pads with constants"
     if pads is None or (pads < 0).any():
         return "negative padding"
-    return ""
+    return "" if _rank(node.inputs[0]) <= 4 else "padding of more than four axes"
 
 
 def _layout(op_type: str, check: Check = check_layout) -> Operator:

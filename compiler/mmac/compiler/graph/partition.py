@@ -17,6 +17,7 @@ from mmac.compiler.graph.integers import (
     SCALE,
     ZERO_POINT,
     encoding,
+    integer_layout,
     move_to_integers,
     note_encoding,
     source_encoding,
@@ -53,14 +54,16 @@ class Partition(Pass[ir.Model, ir.Model]):
         # Overloads, one body per cluster, came with IR version 10.
         result.ir_version = max(result.ir_version, 10)
         result.opset_imports[DOMAIN] = VERSION
-        layout = move_to_integers(editor)
-        if any(node.op_type == "MaxPool" for node in layout):
-            declare(result, "MaxPool")
+        move_to_integers(editor)
         reasons: dict[ir.Node, str] = {}
         for node in list(result.graph):
             if node.op_type == "QuantizeLinear" and node.domain == "":
                 _outline(editor, node, reasons)
         remove_unused(result)
+        layout = integer_layout(result.graph)
+        for node in layout:
+            if node.op_type == "MaxPool":
+                _adopt_max_pool(result, node)
         _label(result, layout, reasons)
         _note_encodings(result)
         return result
@@ -125,6 +128,15 @@ def _refusal(cluster: Cluster, result: ir.Value) -> str:
         if role == "bias" and (value.producer() is None or operand(maker(value), 0).dtype != ir.DataType.INT32):
             return f"bias {value.name!r} is not quantized to int32"
     return weight_refusal(cluster.core)
+
+
+def _adopt_max_pool(model: ir.Model, node: ir.Node) -> None:
+    """Max pooling of integers is the machine's own, with its four attributes and one result."""
+    node.domain = DOMAIN
+    node.resize_outputs(1)
+    for name in set(node.attributes) - {"kernel_shape", "strides", "pads", "dilations"}:
+        node.attributes.pop(name)
+    declare(model, "MaxPool")
 
 
 def _label(model: ir.Model, layout: Iterable[ir.Node], reasons: dict[ir.Node, str]) -> None:

@@ -14,7 +14,7 @@ from mmac.isa.program import directory_dtype
 from mmac.isa.structure import Ring
 from mmac.isa.table import Pad
 from mmac.isa.verify.context import Context, Site
-from mmac.isa.verify.reach import Reach, span
+from mmac.isa.verify.reach import Reach, span, whole
 from mmac.isa.verify.uses import ACC_BYTES, USES, Content
 
 MAX_TILES = 1 << 20
@@ -40,18 +40,19 @@ def check_addresses(context: Context) -> Accesses:
     """Check all accesses.
 
     Raises:
-        VerificationError: an address outside DRAM, outside a scratchpad, or (for stores) inside the program image.
+        VerificationError: a view that leaves DRAM or (for stores) begins inside the program image, stores to the same
+            byte, a slot that leaves its scratchpad, a directory entry or weight tile outside the image.
         ResourceError: a directory that is too long to be checked.
     """
     accesses = Accesses(dram := {}, directories := {}, sizes := {})
     for site in context.sites:
         instr = site.op.instr
+        _check_views(context, site)
         if isinstance(instr, table.LoadTerms):
             directories[site.pc] = _directory(context, site)
         elif isinstance(instr, table.Load | table.Store | table.StoreAcc):
             reach = _reach(context, site)
             if reach is not None:
-                _check_dram(context, site, reach)
                 dram[site.pc] = reach
         if type(instr) in USES:
             sizes[site.pc] = _check_pads(context, site, directories.get(site.pc))
@@ -59,6 +60,21 @@ def check_addresses(context: Context) -> Accesses:
 
 
 # -------------------------------------------------------------------------------------------------------------- DRAM
+
+
+def _check_views(context: Context, site: Site) -> None:
+    """Every view lies in DRAM as a whole, even where its walk does not go, so that engines may take it for a tensor."""
+    image, dram = context.program.image.size, context.program.dram_bytes
+    for name, view in site.op.views.items():
+        low, high, what = 0, dram, "DRAM"
+        if isinstance(site.op.instr, table.LoadTerms):
+            high, what = image, "the program's image"
+        elif isinstance(site.op.instr, table.Store | table.StoreAcc):
+            low, what = image, "DRAM above the program's read-only image"
+        reach = whole(view.base, view.elem, view.shape, view.strides)
+        if not (low <= reach.low and reach.high <= high):
+            found = f"{name} covers DRAM bytes {reach.low:#x} … {reach.high - 1:#x}"
+            raise context.error(site.pc, found, f"{low:#x} … {high - 1:#x}, {what}")
 
 
 def _reach(context: Context, site: Site) -> Reach | None:
@@ -69,21 +85,11 @@ def _reach(context: Context, site: Site) -> Reach | None:
         if touched is None:
             return None
         spans.append(touched)
-    return Reach(view.base, view.elem, tuple(spans), view.strides)
-
-
-def _check_dram(context: Context, site: Site, reach: Reach) -> None:
-    program = context.program
-    low = 0 if isinstance(site.op.instr, table.Load) else program.image.size
-    if not low <= reach.low <= reach.high <= program.dram_bytes:
-        raise context.error(
-            site.pc,
-            f"it touches DRAM bytes {reach.low:#x} … {reach.high - 1:#x}",
-            f"{low:#x} … {program.dram_bytes - 1:#x}" + (", above the program's read-only image" if low else ""),
-        )
+    reach = Reach(view.base, view.elem, tuple(spans), view.strides)
     if not isinstance(site.op.instr, table.Load) and reach.overlaps_itself():
-        raise context.error(site.pc, f"elements of t overlap in DRAM (strides {site.op.views['t'].strides})",
-                            "stores to distinct bytes")  # fmt: skip
+        found = f"elements of t overlap in DRAM (strides {view.strides})"
+        raise context.error(site.pc, found, "stores to distinct bytes")
+    return reach
 
 
 def _directory(context: Context, site: Site) -> npt.NDArray[np.void]:
@@ -91,12 +97,6 @@ def _directory(context: Context, site: Site) -> npt.NDArray[np.void]:
     image = context.program.image
     addresses = _entry_addresses(context, site)
     dtype = directory_dtype(context.levels)
-    if addresses[-1] + dtype.itemsize > image.size:
-        raise context.error(
-            site.pc,
-            f"it selects directory entries up to DRAM byte {addresses[-1] + dtype.itemsize - 1:#x}",
-            f"entries inside the program image, 0x0 … {image.size - 1:#x}",
-        )
     entries: npt.NDArray[np.void] = image[addresses[:, None] + np.arange(dtype.itemsize)].view(dtype)[:, 0]
     sizes = entries["level"]["bytes"].astype(np.int64)
     stops = entries["offset"].astype(np.int64)[:, None] + sizes

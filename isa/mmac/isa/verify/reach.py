@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -142,12 +142,16 @@ class Reach:
         return Reach(self.base + distance, self.elem, self.spans, self.strides)
 
 
+def whole(base: int, elem: int, shape: Sequence[int], strides: Sequence[int]) -> Reach:
+    """All elements of an array."""
+    return Reach(base, elem, tuple(Span(0, size, 0, 0, size) for size in shape), tuple(strides))
+
+
 def reach_of(tensor: TensorInfo) -> Reach | None:
     """All bytes of a named tensor; None if it does not lie in DRAM."""
     if tensor.place is None:
         return None
-    spans = tuple(Span(0, size, 0, 0, size) for size in tensor.shape)
-    return Reach(tensor.place.base, np.dtype(tensor.dtype).itemsize, spans, tensor.place.strides)
+    return whole(tensor.place.base, np.dtype(tensor.dtype).itemsize, tensor.shape, tensor.place.strides)
 
 
 def _merged(axes: list[Axis]) -> list[Axis]:

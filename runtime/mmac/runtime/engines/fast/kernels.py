@@ -197,7 +197,7 @@ class _Convolution:
         fitted = fit_weights(weights, self.constants["bias"])
         if fitted.extra is None:
             return (self._interleaved(fitted, [fitted.main]),)
-        per_group: npt.NDArray[np.bool_] = fitted.extra.reshape(layer.groups, -1).any(axis=1)
+        per_group = np.any(fitted.extra.reshape(layer.groups, -1), axis=1, keepdims=True)[:, 0]
         # depthwise kernels are fast for whole vectors of channels
         missing = -np.count_nonzero(per_group) % _VECTOR
         per_group[np.flatnonzero(~per_group)[:missing]] = True

@@ -107,9 +107,9 @@ def _signs(plus: Mask, minus: Mask, free: Mask) -> Mask:
         plus, minus: bool [O, I], which inputs are needed twice if an output channel is not negated, or is.
         free: output channels that may be negated.
     """
-    negative = free & plus.any(axis=1) & ~minus.any(axis=1)
+    negative: Mask = free & plus.any(axis=1) & ~minus.any(axis=1)
     both = free & plus.any(axis=1) & minus.any(axis=1)
-    needed = plus[~free].any(axis=0) | (plus & minus)[both].any(axis=0)
+    needed: Mask = np.logical_or(plus[~free].any(axis=0), (plus & minus)[both].any(axis=0))
     # inputs that each output channel needs with either sign, output channels that each input is needed by
     sides: tuple[dict[int, list[int]], ...] = ({}, {})
     users: dict[int, list[tuple[int, int]]] = {}
