@@ -44,7 +44,7 @@ $(VENV)/installed: EXTRAS :=
 $(VENV)/installed-dev: EXTRAS := [dev]
 $(VENV)/installed-bench: EXTRAS := [dev,bench]
 $(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.$(EXTRAS)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@
 
 $(BIN)/python:

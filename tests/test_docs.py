@@ -54,6 +54,16 @@ def test_links_lead_somewhere() -> None:
             assert (ROOT / page).parent.joinpath(link).is_file(), f"{page}: {link}"
 
 
+def test_the_map_of_the_sources_is_right() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8").partition("\n|---|---|\n")[2].partition("\n\n")[0]
+    paths = [Path(name) for name in re.findall(r"`([a-z_/]+/[a-z_.]*)`", text)]
+    assert len(paths) > 30
+    for path in paths:
+        layer = path.parts[0]
+        short = ROOT / layer / "mmac" / path
+        assert short.exists() or (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("target", ["help", "demo", "test", "lint", "types", "bench", "bench-test", "docs", "clean"])
 def test_make_knows_the_target(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)

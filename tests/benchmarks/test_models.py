@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+
 from benchmarks.models import MODELS, FetchError, calibration, load, names
 from benchmarks.models.graph import same_padding
 from benchmarks.models.packages import PackagedFile, write_atomically

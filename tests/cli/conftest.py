@@ -11,6 +11,7 @@ import onnx.parser
 import pytest
 
 from mmac.compiler import Options, compile_model
+from mmac.isa.asm import disassemble
 from mmac.isa.container import save
 
 NET = """
@@ -46,13 +47,14 @@ def images(count: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that no test changes: net.onnx, samples.npz, image.npy and net.mmac, which is compiled of the first two."""
+    """Files that no test changes: net.onnx, samples.npz, image.npy; net.mmac (of the first two) and its text, net.s."""
     path = tmp_path_factory.mktemp("shared")
     onnx.save(net(), path / "net.onnx")
     np.savez(path / "samples.npz", image=images(4))
     np.save(path / "image.npy", images(1))
     compiled = compile_model(path / "net.onnx", Options(calibration={"image": images(4)}))
     save(compiled.program, path / "net.mmac")
+    (path / "net.s").write_text(disassemble(compiled.program), "utf-8")
     return path
 
 

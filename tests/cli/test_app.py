@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from mmac.cli.app import COMMANDS
 from mmac.isa import container
+from tests.cli.conftest import images
 from tests.commands import command, environment, mmac
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "onnx_ir", "networkx", "rich", "safetensors")
@@ -149,6 +152,41 @@ def test_ctrl_c_ends_a_running_command_with_130(empty: Path, tmp_path_factory: p
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.strip() == "error: interrupted"
+
+
+def test_ctrl_c_during_a_compilation_leaves_no_program_and_only_whole_stages(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "many.npz", image=np.resize(images(4), (20_000, 3, 8, 8)))  # calibration takes a while
+    stages, out = tmp_path / "stages", tmp_path / "out.mmac"
+    line = ["compile", folder / "net.onnx", "--calibration", tmp_path / "many.npz", "--dump", stages, "-o", out]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mmac.cli", *map(str, line)], env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (stages / "01_fold.onnx").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "error: interrupted"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "stages"]
+    assert sorted(path.name for path in stages.iterdir()) == ["00_import.onnx", "01_fold.onnx"]
+    for path in stages.iterdir():
+        onnx.checker.check_model(path)
+
+
+def test_a_disk_that_fills_up_leaves_nothing(folder: Path, empty: Path) -> None:
+    """A limit on the size of files stands in for the disk: the write fails in the middle."""
+    for arguments in (
+        ("compile", folder / "net.onnx", "-o", empty / "out"),
+        ("asm", folder / "net.s", "-o", empty / "out"),
+    ):
+        code = "import resource, sys; from mmac.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+        line = [sys.executable, "-c", f"{code}; main(sys.argv[1:])", *map(str, arguments)]
+        done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 5, done.stderr
+        assert done.stderr.splitlines()[-1] == (
+            f"error: {empty / 'out'}: cannot be written (File too large); free some space; nothing was written"
+        )
 
 
 def test_a_closed_pipe_is_no_news(folder: Path) -> None:

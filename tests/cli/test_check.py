@@ -81,12 +81,13 @@ def test_reasons_come_with_advice(tmp_path: Path) -> None:
     """Layers that stay on the host for different reasons each come with advice."""
     model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
-        odd (float[1,4,6,6,6] volume, float[4,4] m, float[2,4,4] n)
-            => (float[1,4,6,6,6] a, float[2,4,4] c)
+        odd (float[1,4,6,6,6] volume, float[4,4] m, float[2,4,4] n, int64[2,3] ids)
+            => (float[1,4,6,6,6] a, float[2,4,4] c, int64[3,2] d)
         {
             a = Conv <kernel_shape=[1,1,1]> (volume, w3)
             b = MatMul (m, n)
             c = Hardmax (b)
+            d = Transpose (ids)
         }""")
     for node in model.graph.node:
         node.name = node.op_type
@@ -97,4 +98,5 @@ def test_reasons_come_with_advice(tmp_path: Path) -> None:
     assert {fate.fate for fate in fates.values()} == {"host"}
     assert "3-D convolution" in fates["Conv"].reason
     assert "constant weights only" in fates["MatMul"].hint
+    assert "indices" in fates["Transpose"].hint
     assert fates["Hardmax"].hint == "onnxruntime computes it, at no loss of accuracy"

@@ -17,7 +17,8 @@ from tests.commands import environment
 def on_terminal(stream: str, *arguments: object, status: int = 0) -> tuple[str, str]:
     """Run `mmac` with one of its two streams on a terminal; what that one and the other received."""
     ours, theirs = pty.openpty()
-    line = [sys.executable, "-m", "mmac.cli", *map(str, arguments)]
+    code = "import sys; from mmac.cli import main, output; output.PATIENCE_S = 0; main(sys.argv[1:])"
+    line = [sys.executable, "-c", code, *map(str, arguments)]
     other = "stdout" if stream == "stderr" else "stderr"
     streams = {stream: theirs, other: subprocess.PIPE}
     with subprocess.Popen(line, env=environment(TERM="xterm", COLUMNS="120"), **streams) as process:  # type: ignore[call-overload]

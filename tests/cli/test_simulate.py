@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
 
+from mmac.cli.commands.simulate import CONSTANTS
 from mmac.isa.asm import assemble, disassemble
 from mmac.isa.container import load, save
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session, estimate
+from mmac.runtime.targets import CONSTANT_SETS, load_target
 from tests.cli.conftest import images
 from tests.commands import mmac
 
@@ -32,6 +35,12 @@ REQUIRED = {
 }
 
 
+def energies(folder: Path, **options: Any) -> dict[str, object]:
+    """Energy of each level by each set of constants, as the JSON has it."""
+    reports = [estimate(load(folder / "net.mmac"), constants=name, **options) for name in CONSTANTS]
+    return {"energy_mj_by_constants": {each.constants: [row.energy_mj for row in each.levels] for each in reports}}
+
+
 def document(result: Result) -> dict[str, object]:
     assert result.exit_code == 0, result.stderr
     parsed: dict[str, object] = json.loads(result.stdout)
@@ -45,13 +54,13 @@ def test_text_is_a_table_of_all_levels(folder: Path) -> None:
     assert title == "net on vc707, mmac cells, first_principles constants"
     assert columns.split()[:4] == ["level", "α", "β", "γ"]
     assert [row.split()[0] for row in rows] == NAMES
-    assert result.stderr == "warning: 1 host segments are not timed without inputs (-i)\n"
+    assert result.stderr == "warning: host segments are not timed without inputs (-i)\n"
 
 
 def test_json_has_what_the_design_asks_for(folder: Path) -> None:
     about = document(mmac("simulate", folder / "net.mmac", "--json"))
     expected = estimate(load(folder / "net.mmac")).to_json()
-    assert about == expected
+    assert about == expected | energies(folder) | {"overflow": {}}
     assert {"model", "target", "levels"} <= about.keys()
     assert all(level.keys() >= REQUIRED for level in expected["levels"])
     assert "layers" not in about
@@ -59,7 +68,8 @@ def test_json_has_what_the_design_asks_for(folder: Path) -> None:
 
 def test_layers(folder: Path) -> None:
     about = document(mmac("simulate", folder / "net.mmac", "--layers", "--level", "3", "--json"))
-    assert about == estimate(load(folder / "net.mmac"), levels=[3]).to_json(layers=True)
+    expected = estimate(load(folder / "net.mmac"), levels=[3]).to_json(layers=True)
+    assert about == expected | energies(folder, levels=[3]) | {"overflow": {}}
     text = mmac("simulate", folder / "net.mmac", "--layers", "--level", "3").stdout
     assert "layers at 14x2:" in text
     assert any(line.startswith("conv2 ") for line in text.splitlines())
@@ -73,8 +83,30 @@ def test_level(folder: Path, level: str, chosen: list[str]) -> None:
 
 def test_other_cells_and_constants(folder: Path) -> None:
     program = load(folder / "net.mmac")
-    about = document(mmac("simulate", folder / "net.mmac", "--mac", "pmac", "--constants", "paper", "--json"))
-    assert about == estimate(program, mac="pmac", constants="paper").to_json()
+    about = document(mmac("simulate", folder / "net.mmac", "--mac", "bmac", "--constants", "paper", "--json"))
+    expected = estimate(program, mac="bmac", constants="paper").to_json()
+    overflow = {name: list(pair) for name, pair in load_target("vc707").overflow("bmac").items()}
+    assert about == expected | energies(folder, mac="bmac") | {"overflow": overflow}
+    assert CONSTANTS == CONSTANT_SETS
+
+
+def test_both_sets_of_constants_are_shown_where_they_differ(folder: Path) -> None:
+    lines = mmac("simulate", folder / "net.mmac", "--mac", "pmac").stdout.splitlines()
+    cheap, dear = (estimate(load(folder / "net.mmac"), mac="pmac", constants=name).levels[0] for name in CONSTANTS)
+    assert "  energy mJ  paper mJ  " in lines[1]
+    assert lines[2].split()[6:8] == [f"{cheap.energy_mj:.4f}", f"{dear.energy_mj:.4f}"]
+
+
+def test_an_array_that_does_not_fit_on_the_part_is_named(folder: Path) -> None:
+    ((name, (needed, available)),) = load_target("vc707").overflow("pmac").items()
+    result = mmac("simulate", folder / "net.mmac", "--mac", "pmac")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[0] == (
+        "warning: an array of pmac cells does not fit on the XC7VX485T: "
+        f"it needs {needed:,} of {name}, there are {available:,}"
+    )
+    about = document(mmac("simulate", folder / "net.mmac", "--mac", "pmac", "--json"))
+    assert about["overflow"] == {name: [needed, available]}
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
@@ -107,10 +139,14 @@ def test_inputs_come_from_npz_and_npy(folder: Path, tmp_path: Path, form: str) -
     out = tmp_path / "out.npz"
     result = mmac("simulate", folder / "net.mmac", "-i", form.format(tmp_path), "-o", out, "--level", "8x2")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-2:] == ["output scores at 8x2: float32[1,5]", f"results in {out}"]
+    *_, line, last = result.stdout.splitlines()
+    assert last == f"results in {out}"
     expected = Session(folder / "net.mmac").run(None, {"image": images(1)}, level="8x2")[0]
     with np.load(out) as got:
         np.testing.assert_array_equal(got["scores"], expected)
+    about, _, values = line.partition(" = ")
+    assert about == "output scores at 8x2: float32[1,5]"
+    np.testing.assert_allclose(np.array(values.strip("[]").split(), float), expected[0], atol=1e-4)
 
 
 def test_a_limit_chooses_the_best_level_that_fits(folder: Path) -> None:

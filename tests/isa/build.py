@@ -6,113 +6,45 @@ every ring two slots that alternate from one fill to the next. The tokens are th
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import streams
-from mmac.isa.asm import assemble_code
 from mmac.isa.plan import PAPER_LEVELS, LayerPlan, Level, Plan
 from mmac.isa.program import PARAM_DTYPE, DebugEntry, HostSegment, Place, Port, Program, TensorInfo, directory_dtype
 from mmac.isa.table import TermFormat
+from tests.isa.source import (
+    ACC_FREE,
+    ACC_READY,
+    ACT_FREE,
+    ACT_READY,
+    AUX_FREE,
+    CREDITS,
+    DEBITS,
+    DRAM,
+    MOVE_DONE,
+    MOVE_READY,
+    OUT_FREE,
+    OUT_READY,
+    PADS,
+    PRM_FREE,
+    PRM_READY,
+    SLOT,
+    TABLE_FREE,
+    WGT_FREE,
+    WGT_READY,
+    Dims,
+    Loops,
+    Source,
+    Tensor,
+)
 
 Array = npt.NDArray[Any]
-Dims = tuple[int, int, int, int]
-
-PADS = {"act": 1 << 14, "aux": 1 << 13, "out": 1 << 13, "wgt": 1 << 15, "prm": 1 << 12, "acc": 1 << 15}
-SLOT = {"act": 1 << 13, "aux": 1 << 12, "out": 1 << 12, "wgt": 1 << 14, "prm": 1 << 10, "acc": 1 << 14, "table": 256}
-
-ACT_FREE, ACT_READY, AUX_FREE, WGT_FREE, WGT_READY, PRM_FREE, PRM_READY, TABLE_FREE = range(8)
-ACC_FREE, ACC_READY, OUT_FREE, OUT_READY, MOVE_READY, MOVE_DONE, DRAM = range(8, 15)
-
-CREDITS = f"""\
-sync.compute signal={ACT_FREE},{ACT_FREE}
-sync.compute signal={AUX_FREE},{AUX_FREE}
-sync.compute signal={WGT_FREE},{WGT_FREE}
-sync.compute signal={TABLE_FREE},{TABLE_FREE}
-sync.store signal={PRM_FREE},{PRM_FREE}
-sync.store signal={ACC_FREE},{ACC_FREE}
-sync.store signal={OUT_FREE},{OUT_FREE}
-sync.store signal={DRAM}
-"""
-
-DEBITS = f"""\
-sync.compute wait={ACC_FREE},{ACC_FREE}
-sync.compute wait={OUT_FREE},{OUT_FREE}
-sync.load wait={ACT_FREE},{ACT_FREE}
-sync.load wait={AUX_FREE},{AUX_FREE}
-sync.load wait={WGT_FREE},{WGT_FREE}
-sync.load wait={TABLE_FREE},{TABLE_FREE}
-sync.load wait={PRM_FREE},{PRM_FREE}
-sync.load wait={DRAM}
-"""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A program whose code is text."""
-
-    text: str
-    rest: Program
-
-    def edit(self, old: str, new: str, which: int | None = None) -> Source:
-        """With a part of the text replaced: the only one like that, or number `which` of them."""
-        parts = self.text.split(old)
-        assert len(parts) == 2 or (which is not None and which < len(parts) - 1), f"{len(parts) - 1} times {old!r}"
-        at = (which or 0) + 1
-        return replace(self, text=old.join(parts[:at]) + new + old.join(parts[at:]))
-
-    def change(self, **changes: Any) -> Source:
-        """With fields of the program replaced."""
-        return replace(self, rest=dataclasses.replace(self.rest, **changes))
-
-    def program(self) -> Program:
-        return dataclasses.replace(self.rest, code=assemble_code(self.text))
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An activation in DRAM; `shape` and `strides` in (n, h, w, c) order."""
-
-    name: str
-    base: int
-    shape: Dims
-    strides: Dims
-
-
-@dataclass(frozen=True)
-class Loops:
-    """Loops outside in, by name."""
-
-    counts: dict[str, int]
-
-    def depth(self, name: str) -> str:
-        live = [name for name, count in self.counts.items() if count > 1]
-        return f"d{live.index(name)}" if name in live else "none"
-
-    def walk(self, name: str, extent: int, step: int | None = None, origin: int = 0) -> str:
-        return f"origin={origin} extent={extent} step={extent if step is None else step} loop={self.depth(name)}"
-
-    def wrap(self, names: Iterable[str], body: str) -> str:
-        for name in reversed(list(names)):
-            if self.counts[name] > 1:
-                body = f"loop {self.counts[name]}\n{body}end\n"
-        return body
-
-    def mask(self, names: Sequence[str]) -> int:
-        """Loops whose index changes the slot of a ring that is filled once per iteration of `names`."""
-        mask, inside = 0, 1
-        for name in reversed(names):
-            if self.counts[name] > 1 and inside % 2:
-                mask |= 1 << int(self.depth(name)[1:])
-            inside *= self.counts[name]
-        return mask
-
 
 FIXED = "origin=0 extent=1"
 
@@ -440,70 +372,3 @@ def _tokens(waits: Sequence[int], signals: Sequence[int]) -> str:
     return " ".join(
         f"{name}={','.join(map(str, tokens))}" for name, tokens in (("wait", waits), ("signal", signals)) if tokens
     )
-
-
-# ------------------------------------------------------------------------------------------------------ whole programs
-
-
-def convolution(**options: Any) -> Source:
-    """A 3 × 3 convolution whose last tiles are ragged: 3 tiles of channels, 2 of rows, 2 of columns."""
-    builder = Builder()
-    x, y = builder.input("x", (1, 6, 5, 8)), builder.tensor("y", (1, 6, 5, 20))
-    builder.array(x, y, kernel=3, tile=(1, 4, 3, 8), **options)
-    builder.output(y)
-    return builder.source()
-
-
-def matrix_product(**options: Any) -> Source:
-    """A 1 × 1 convolution in 3 K tiles, the last one ragged."""
-    builder = Builder()
-    x, y = builder.input("x", (1, 4, 4, 40)), builder.tensor("y", (1, 4, 4, 12))
-    builder.array(x, y, tile=(1, 2, 4, 8), reduction=16, **options)
-    builder.output(y)
-    return builder.source()
-
-
-def depthwise(**options: Any) -> Source:
-    """A depthwise convolution in 2 tiles of channels."""
-    builder = Builder()
-    x, y = builder.input("x", (1, 8, 8, 12)), builder.tensor("y", (1, 4, 4, 12))
-    builder.array(x, y, kernel=3, stride=2, groups=12, tile=(1, 2, 4, 8), **options)
-    builder.output(y)
-    return builder.source()
-
-
-def addition() -> Source:
-    """A sum with one operand broadcast over the pixels."""
-    builder = Builder()
-    a, b = builder.input("a", (1, 5, 4, 6)), builder.input("b", (1, 1, 1, 6))
-    y = builder.tensor("y", (1, 5, 4, 6))
-    builder.add(a, b, y, (1, 2, 4, 3))
-    builder.output(y)
-    return builder.source()
-
-
-def network() -> Source:
-    """One of everything: stem, residual branch, pooling, table, padding move, host segment, classifier."""
-    builder = Builder()
-    x = builder.input("x", (1, 8, 8, 3))
-    stem = builder.tensor("stem", (1, 8, 8, 8))
-    builder.array(x, stem, kernel=3, tile=(1, 4, 8, 8), kind=TermFormat.RAW, per_level=True)
-    branch = builder.tensor("branch", (1, 8, 8, 8))
-    builder.array(stem, branch, kernel=3, groups=8, tile=(1, 2, 8, 4))
-    total = builder.tensor("total", (1, 8, 8, 8))
-    builder.add(stem, branch, total, (1, 3, 8, 8))
-    pooled = builder.tensor("pooled", (1, 4, 4, 8), branch.base)
-    builder.pool("vmax", total, pooled, (1, 2, 4, 8))
-    curved = builder.tensor("curved", (1, 4, 4, 8))
-    builder.lookup(pooled, curved, (1, 1, 4, 8))
-    wide = builder.tensor("wide", (1, 6, 6, 8), stem.base)
-    builder.move(curved, wide, (1, 2, 6, 8), (0, -1, -1, 0))
-    hosted = builder.tensor("hosted", (1, 6, 6, 8))
-    builder.host([wide], [hosted])
-    mean = builder.tensor("mean", (1, 3, 3, 8))
-    builder.pool("vavg", hosted, mean, (1, 3, 3, 8))
-    scores = builder.tensor("scores", (1, 1, 1, 10))
-    flat = Tensor("", mean.base, (1, 1, 1, 72), (72, 72, 72, 1))
-    builder.array(flat, scores, tile=(1, 1, 1, 8), reduction=32)
-    builder.output(scores)
-    return builder.source()

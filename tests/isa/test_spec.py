@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -62,6 +63,25 @@ def test_values_out_of_range_are_refused(bits: Bits, low: int, high: int) -> Non
     for value in (low - 1, high + 1):
         with pytest.raises(ValueError, match=rf"test.a: a = {value} is outside {low}…{high} \({bits.width} bits\)"):
             cls(a=value)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: table.Pointer(p=0, pad=7, addr=0), r"pointer: pad = 7 is none of 0 \(act\), .*5 \(acc\)"),
+        (
+            lambda: table.Mmac(x=0, y=0, act=0, wgt=0, acc=0, layer=0, format=2),
+            r"mmac: format = 2 is none of 0 \(plain\), 1",
+        ),
+    ],
+)
+def test_values_that_are_no_choice_are_refused(make: Callable[[], Instr], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_choices_may_be_given_as_numbers() -> None:
+    assert table.Pointer(p=0, pad=5, addr=0) == table.Pointer(p=0, pad=table.Pad.ACC, addr=0)
 
 
 def test_the_digest_covers_everything_that_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:

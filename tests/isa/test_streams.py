@@ -136,3 +136,17 @@ def test_random_bytes_decode_to_weights_or_a_typed_error(
         return
     again = streams.encode(TermFormat.PLAIN, table.values()[None], alphas)
     assert again.level_bytes[0, -1] == len(data)
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.booleans()), max_size=8), st.booleans())
+def test_canonical_terms_are_those_of_the_weights(codes: list[tuple[int, int, bool]], ordered: bool) -> None:
+    """Any terms of three values, against the definition: the ranked digits of what they add up to."""
+    found = [(exponent, index, -1 if negative else 1) for exponent, index, negative in codes]
+    if ordered:
+        found.sort(key=lambda term: (-term[0], term[1]))
+    values = [0] * 16
+    for exponent, index, sign in found:
+        values[index] += sign * 2**exponent
+    table = np.array([[e << 5 | (s < 0) << 4 | i for e, i, s in found] + [0] * 2] * 3, np.uint8)
+    canonical = streams.TermTable(table, np.full(3, len(found), np.uint8), (3, 1)).is_canonical()
+    assert canonical == (max(map(abs, values)) <= 128 and naive.ranked(values) == found)

@@ -110,7 +110,6 @@ def test_slots_alternate_with_the_masked_loops(mask: int, phase: int, indices: l
         ([TENSOR, LOAD, HALT], r"instruction 1 \(load\): p2 is not set"),
         ([TENSOR, POINTER, walk(table.Dim.H, 0), LOAD, HALT], r"instruction 3 \(load\): it depends on loop 0; 0 loops"),
         ([TENSOR, walk(table.Dim.H, 0), walk(table.Dim.W, 0), HALT], "loop 0 moves two dimensions of t1"),
-        ([table.Pointer(p=0, pad=6, addr=0), HALT], r"instruction 0 \(pointer\): scratchpad 6; 0…5"),
         ([TENSOR, table.Pointer(p=2, pad=0, addr=0, mask=2), *loop(LOAD), HALT], "p2 depends on a loop"),
         ([TENSOR, POINTER, table.Pointer(p=3, pad=5, addr=0),
           table.Mmac(x=1, y=1, act=2, wgt=2, acc=3, layer=0, first=0), HALT], "it depends on loop 0"),

@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 Step = Callable[[str, int, int], None]
 """Called with what is being done now, its number, and how many there are."""
+
+PATIENCE_S = 1.0
+"""What takes less has no progress bar."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -30,31 +35,31 @@ def write_json(document: Mapping[str, Any], path: str | None) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Print a table, framed on a terminal and plainly aligned otherwise.
+    """Print a table: framed on a terminal that is wide enough, plainly aligned otherwise.
 
     Args:
         columns: headings; empty ones for a list of names and numbers.
         rows: cells.
         left: so many columns from the left hold words, the others numbers, which are aligned to the right.
     """
-    if sys.stdout.isatty():
-        _rich_table(columns, rows, left)
-        return
     lines = [list(columns)] * any(columns) + [list(row) for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) < shutil.get_terminal_size().columns:
+        _framed(columns, rows, left)
+        return
     for line in lines:
         cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         click.echo("  ".join(cells).rstrip())
 
 
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     framed = Table(show_header=any(columns))
     for position, column in enumerate(columns):
-        framed.add_column(column, justify="left" if position < left else "right", overflow="fold")
+        framed.add_column(column, justify="left" if position < left else "right", no_wrap=True)
     for row in rows:
         framed.add_row(*(Text(cell) for cell in row))
     Console(file=sys.stdout).print(framed)
@@ -62,19 +67,27 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int
 
 @contextlib.contextmanager
 def progress(title: str) -> Iterator[Step]:
-    """A progress bar on stderr while the context lasts; nothing at all if stderr is not a terminal."""
+    """A progress bar on stderr if the context lasts longer than a moment and stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
+    # without markup: file names may have brackets
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(title, total=None)
+    start = threading.Timer(PATIENCE_S, bar.start)
+    start.start()
+    try:
         yield lambda what, number, count: bar.update(
             task, description=f"{title}: {what}", completed=number, total=count
         )
+    finally:
+        start.cancel()
+        start.join()
+        bar.stop()
 
 
 def note(text: str) -> None:
@@ -161,27 +174,31 @@ def print_program(about: Mapping[str, Any]) -> None:
             click.echo(f"host segment {number}: {name}: {reason}")
 
 
-def level_table(report: Report) -> None:
-    """Print what one inference costs at each level."""
-    columns = ("level", "α", "β", "γ", "cycles", "latency ms", "energy mJ", "DRAM bytes", "weight bytes", "utilization")
-    rows = [
-        (
-            level.level,
-            str(level.alpha),
-            str(level.beta),
-            str(level.gamma),
-            f"{level.cycles:,}",
-            f"{level.latency_ms:.4f}",
-            f"{level.energy_mj:.4f}",
-            f"{level.dram_bytes:,}",
-            f"{level.weight_bytes:,}",
-            f"{level.utilization:.1%}",
-            f"{level.host_ms:.3f}",
-        )
-        for level in report.levels
-    ]
-    host = any(level.host_ms for level in report.levels)
-    table((*columns, "host ms") if host else columns, rows if host else [row[:-1] for row in rows])
+def level_table(report: Report, other: Report) -> None:
+    """Print what one inference costs at each level.
+
+    `other` is the same report with the other set of energy constants; its energy is shown where it differs, and the
+    host's time where there is any.
+    """
+    columns = {
+        "level": [level.level for level in report.levels],
+        "α": [str(level.alpha) for level in report.levels],
+        "β": [str(level.beta) for level in report.levels],
+        "γ": [str(level.gamma) for level in report.levels],
+        "cycles": [f"{level.cycles:,}" for level in report.levels],
+        "latency ms": [f"{level.latency_ms:.4f}" for level in report.levels],
+        "energy mJ": [f"{level.energy_mj:.4f}" for level in report.levels],
+        f"{other.constants} mJ": [f"{level.energy_mj:.4f}" for level in other.levels],
+        "DRAM bytes": [f"{level.dram_bytes:,}" for level in report.levels],
+        "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
+        "utilization": [f"{level.utilization:.1%}" for level in report.levels],
+        "host ms": [f"{level.host_ms:.3f}" for level in report.levels],
+    }
+    if columns[f"{other.constants} mJ"] == columns["energy mJ"]:
+        del columns[f"{other.constants} mJ"]
+    if not any(level.host_ms for level in report.levels):
+        del columns["host ms"]
+    table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def layer_table(report: Report) -> None:
@@ -193,13 +210,13 @@ def layer_table(report: Report) -> None:
             layer.op,
             f"{layer.macs:,}",
             f"{layer.cycles[-1]:,}",
-            f"{layer.latency_ms[-1]:.4f}",
-            f"{layer.energy_mj[-1]:.5f}",
+            f"{layer.latency_ms[-1] * 1e3:,.1f}",
+            f"{layer.energy_mj[-1] * 1e3:,.2f}",
             f"{layer.dram_bytes[-1]:,}",
             f"{layer.weight_bytes[-1]:,}",
             f"{layer.utilization[-1]:.1%}",
         )
         for layer in report.layers
     ]
-    columns = ("layer", "operation", "MACs", "cycles", "latency ms", "energy mJ", "DRAM bytes", "weight bytes")
+    columns = ("layer", "operation", "MACs", "cycles", "latency µs", "energy µJ", "DRAM bytes", "weight bytes")
     table((*columns, "utilization"), rows, left=2)

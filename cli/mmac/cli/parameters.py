@@ -22,7 +22,9 @@ dim_option = click.option(
 )
 
 target_option = click.option(
-    "--target", metavar="NAME|FILE.toml", help="Hardware target: a packaged one (vc707) or a file."
+    "--target",
+    metavar="NAME|FILE.toml",
+    help="Hardware: a packaged target or a file. Default: the program's; when compiling, vc707.",
 )
 
 _COMPILATION = (

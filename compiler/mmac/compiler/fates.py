@@ -28,6 +28,7 @@ _HINTS = (
     (r"product of two run-time tensors", "the array multiplies by constant weights only; onnxruntime computes this"),
     (r"computed at run time", "make it an initializer of the model"),
     (r"is (float16|double|bfloat16)", "export the model in float32"),
+    (r"is (u?int\d+|bool), not float", "indices and conditions stay on the host; onnxruntime computes this exactly"),
     (r"neither the array nor the vector unit", "onnxruntime computes it, at no loss of accuracy"),
     (r"comes from the host", "it would run on the machine if what computes its operand did"),
     (r"conversion between integers", "it disappears together with the host operator beside it"),

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin
 
 import numpy as np
@@ -60,10 +61,15 @@ class Bits:
         """Largest value that the field can hold."""
         return (1 << (self.width - 1)) - 1 if self.signed else (1 << self.width) - 1
 
+    @cached_property
+    def values(self) -> frozenset[int]:
+        """Numbers of the choices; empty if any value of the range will do."""
+        return frozenset(choice.value for choice in self.choices or ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Instr:
-    """Base of all instructions; fields are plain integers, validated against their ranges on construction."""
+    """Base of all instructions; fields are plain integers, with ranges and choices checked on construction."""
 
     mnemonic: ClassVar[str] = ""
     opcode: ClassVar[int] = -1
@@ -77,6 +83,9 @@ class Instr:
                 raise ValueError(
                     f"{self.mnemonic}: {name} = {value} is outside {bits.minimum}…{bits.maximum} ({bits.width} bits)"
                 )
+            if bits.choices is not None and value not in bits.values:
+                allowed = ", ".join(f"{choice.value} ({choice.name.lower()})" for choice in bits.choices)
+                raise ValueError(f"{self.mnemonic}: {name} = {value} is none of {allowed}")
 
 
 NONE_TOKEN = 31

@@ -99,7 +99,11 @@ class TermTable:
 
     def valid(self) -> npt.NDArray[np.bool_]:
         """[groups, A] which ranks hold a term."""
-        return (np.arange(self.codes.shape[1], dtype=np.uint8)[:, None] < self.count).T
+        return _valid(self.count, self.codes.shape[1])
+
+    def largest(self, alpha: int) -> TermTable:
+        """The `alpha` largest terms of each group."""
+        return TermTable(self.codes[:, :alpha], np.minimum(self.count, np.uint8(alpha)), self.shape)
 
     def values(self) -> npt.NDArray[np.int16]:
         """int16 [*shape, 16]: the weights that the terms add up to."""
@@ -148,6 +152,11 @@ class TermTable:
         return positive, negative
 
 
+def _valid(count: Bytes, most: int) -> npt.NDArray[np.bool_]:
+    """[groups, most] which ranks hold a term; ranks are the outer axis in memory."""
+    return (np.arange(most, dtype=np.uint8)[:, None] < count.ravel()).T
+
+
 def _places() -> npt.NDArray[np.complex128]:
     """[256] bit 16·(7 - exponent) + index of 128 for each code, as a number of 16 bytes."""
     bits = np.zeros((256, _PLANES), np.uint16)
@@ -161,7 +170,7 @@ _NEGATIVE_BITS = np.where(np.arange(256) & 16, _BITS, 0)
 
 
 def _planes(codes: Bytes, count: Bytes, signs: bool = False) -> npt.NDArray[np.uint16]:
-    """[groups, 8] which values of a group have a digit (a negative one if `signs`) at exponent 7, 6 … 0: bit i, value i."""
+    """[groups, 8] bit i: value i of a group has a digit (a negative one if `signs`) at exponent 7, 6 … 0."""
     bits = _NEGATIVE_BITS if signs else _BITS
     planes = np.zeros((len(codes), _PLANES), np.uint16)
     for start in range(0, len(codes), _CHECKED):
@@ -282,14 +291,13 @@ def decode(
 def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
     """Plain streams of [T, groups] terms back to ranks [T·groups, A]: the inverse of `_interleave`."""
     most = int(count.max(initial=0))
-    codes = np.zeros((most, *count.shape), np.uint8)
-    valid = TermTable(codes.reshape(most, -1).T, count.ravel(), count.shape).valid()
-    present = _interleave(np.ones(count.shape, np.bool_), valid, alphas)
+    present = _interleave(np.ones(count.shape, np.bool_), _valid(count, most), alphas)
     dense = np.zeros(present.shape, np.uint8)
     dense[present] = data
+    codes = np.empty((most, count.size), np.uint8)
     for target, column in zip(codes, itertools.islice(_columns(dense, most, alphas), 1, None), strict=True):
-        target[...] = column
-    return codes.reshape(most, -1).T
+        target.reshape(count.shape)[...] = column
+    return codes.T
 
 
 def _check_sizes(where: str, found: npt.NDArray[np.int64], allowed: npt.NDArray[np.int64]) -> None:

@@ -190,7 +190,7 @@ class _Parser:
                     raise self._bad(pc, f"t{instr.t} is not set", "tensor before shape, stride and walk")
                 self.views[instr.t] = self._adjust(pc, self.views[instr.t], instr)
             case table.Pointer():
-                ring = Ring(_choice(self, pc, instr.pad), instr.addr, instr.toggle, instr.mask, instr.phase)
+                ring = Ring(table.Pad(instr.pad), instr.addr, instr.toggle, instr.mask, instr.phase)
                 self.rings[instr.p] = ring
             case table.Conv():
                 self.conv = instr
@@ -245,10 +245,3 @@ class _Parser:
     def _check_loop(self, pc: int, loop: int) -> None:
         if loop not in (NONE_LOOP, LEVEL_LOOP) and loop >= len(self.opened):
             raise self._bad(pc, f"it depends on loop {loop}", f"{len(self.opened)} loops are open here")
-
-
-def _choice(parser: _Parser, pc: int, pad: int) -> table.Pad:
-    try:
-        return table.Pad(pad)
-    except ValueError:
-        raise parser._bad(pc, f"scratchpad {pad}", f"0…{len(table.Pad) - 1}") from None

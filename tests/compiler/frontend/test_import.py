@@ -202,7 +202,7 @@ def test_unknown_opset(tmp_path: Path) -> None:
     def change(proto: onnx.ModelProto) -> None:
         proto.opset_import[0].version = 99
 
-    assert "opset 99; opset 1…27" in failure(edited(tmp_path, change), UnsupportedError)
+    assert "opset 99; opset 1…" in failure(edited(tmp_path, change), UnsupportedError)
 
 
 def test_unknown_operator(tmp_path: Path) -> None:

@@ -102,6 +102,10 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         model(f"{IMAGE} {{ i = Identity (x) d, m = Dropout (i) r = Relu (d) y = Identity (r) }}"),
         ["Relu"],
     ),
+    "identity of another output": (
+        model("(float[1,4] x) => (float[a,b] y, float[c,d] z) { y = Relu (x) z = Identity (y) }"),
+        ["Relu", "Identity"],
+    ),
     "identity of the input": (model(f"{IMAGE} {{ y = Identity (x) }}"), ["Identity"]),
     "no-ops": (
         model(
@@ -162,6 +166,10 @@ FOLDED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
         model("(float[2,4,7,7] x) => (float[a,b] y) { y = ReduceMean <axes=[2,3], keepdims=0> (x) }"),
         ["AveragePool", "Reshape"],
     ),
+    "mean of rows": (
+        model("(float[2,4,7,7] x) => (float[a,b,c] y) { y = ReduceMean <axes=[-1], keepdims=0> (x) }"),
+        ["AveragePool", "Reshape"],
+    ),
     "mean over channels stays": (model(f"{IMAGE} {{ y = ReduceMean <axes=[1]> (x) }}"), ["ReduceMean"]),
     "uniform slope": (model(f"{IMAGE} {{ y = PRelu (x, s) }}", s=np.full((4, 1, 1), 0.1, F)), ["PRelu"]),
 }
@@ -178,6 +186,11 @@ def test_fold(name: str, tmp_path: Path) -> None:
     assert [v.name for v in after.graph.outputs] == [v.name for v in before.graph.outputs]
     for array, reference in zip(run(after, feeds(proto)).values(), original(proto, feeds(proto)), strict=True):
         np.testing.assert_allclose(array, reference, atol=1e-4, rtol=1e-4)
+
+
+def test_integers_are_not_pooled(tmp_path: Path) -> None:
+    proto = model("(int32[1,2,3,4] x) => (int32[a,b,c,d] y) { y = ReduceMax <axes=[2,3]> (x) }")
+    assert [node.op_type for node in Fold().apply(imported(proto, tmp_path)).graph] == ["ReduceMax"]
 
 
 def test_sources_are_joined(tmp_path: Path) -> None:

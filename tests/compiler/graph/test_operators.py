@@ -83,6 +83,10 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     "square": (image("y = Mul (h, h)"), ["Table"]),
     "power": (image("a = Abs (h)\n y = Pow (a, e)", e=F(1.5)), ["Table"]),
     "from a scalar": (image("s = Sigmoid (h)\n y = Sub (one, s)", one=F(1)), ["Table"]),
+    "scalars of several axes": (
+        image("r = Sigmoid (h)\n y = Add (r, c)", c=np.full((1, 1, 1, 1), 0.5, F)),
+        ["Table"],
+    ),
     "max pool": (image("y = MaxPool <kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]> (h)"), ["MaxPool"]),
     "max pool up": (image("y = MaxPool <kernel_shape=[3,3], strides=[2,2], ceil_mode=1> (h)"), ["MaxPool"]),
     "max pool dilated": (image("y = MaxPool <kernel_shape=[2,2], dilations=[2,3]> (h)"), ["MaxPool"]),
@@ -94,6 +98,8 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     ),
     "average up": (image("y = AveragePool <kernel_shape=[3,3], strides=[2,2], ceil_mode=1> (h)"), ["AveragePool"]),
     "mean": (image("y = ReduceMean <axes=[-1,-2]> (h)"), ["AveragePool"]),
+    "mean of rows": (image("y = ReduceMean <axes=[3]> (h)"), ["AveragePool"]),
+    "largest of columns": (image("y = ReduceMax <axes=[2]> (h)"), ["MaxPool"]),
     "mean of 18": (image("y = ReduceMean (h, axes)", 18, axes=np.array([2, 3])), ["AveragePool"]),
     "concat": (image("r = Relu (h)\n y = Concat <axis=1> (r, h, x)"), ["Table", "Concat"]),
     "pad": (image("y = Pad (h, p)", p=np.array([0, 0, 1, 2, 0, 1, 0, 0])), ["Pad"]),
@@ -114,7 +120,7 @@ MAPPED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
     ),
     "slice": (
         image(
-            "y = Slice (h, a, b, c, d)", a=np.array([5, 1]), b=np.array([0, 6]), c=np.array([2, 3]), d=np.array([-2, 2])
+            "y = Slice (h, a, b, c, d)", a=np.array([1, 1]), b=np.array([6, 6]), c=np.array([2, 3]), d=np.array([3, 2])
         ),
         ["Slice"],
     ),
@@ -205,6 +211,32 @@ HOSTED: dict[str, tuple[onnx.ModelProto, str, str]] = {
         "Pad",
         "padding mode reflect",
     ),
+    "reversal": (
+        image("y = Slice (h, a, b, c, a)", a=np.array([-1]), b=np.array([-100]), c=np.array([2])),
+        "Slice",
+        "negative step",
+    ),
+    "woven axes": (
+        image(
+            "a = Reshape (h, f)\n b = Transpose <perm=[0,1,4,2,5,3]> (a)\n y = Reshape (b, g)",
+            f=np.array([1, 2, 2, 2, 6, 6]),
+            g=np.array([1, 2, 12, 12]),
+        ),
+        "Transpose",
+        "moves 5 blocks",
+    ),
+    "woven operand": (
+        image(
+            "r = Relu (h)\n a = Reshape (r, f)\n e = Add (a, c)\n y = Reshape (e, g)",
+            f=np.array([2, 4, 2, 3, 6]),
+            g=np.array([1, 8, 6, 6]),
+            c=np.linspace(-1, 1, 24, dtype=F).reshape(2, 1, 2, 1, 6),
+        ),
+        "Add",
+        "pattern of 5 loops",
+    ),
+    "left constant": (sequence("y = MatMul (w[2,3,5], h)"), "MatMul", "a constant of rank 3 on the left"),
+    "batched constant": (sequence("y = MatMul (h, w[2,8,3])"), "MatMul", "the weight must be a matrix"),
     "crop": (image("y = Pad (h, p)", p=np.array([0, 0, -1, 0, 0, 0, 0, 0])), "Pad", "negative padding"),
     "after the host": (image("s = Softmax (h)\n y = Add (s, h)"), "Add", "comes from the host"),
     "indices": (

@@ -27,7 +27,7 @@ NET = """(float[1,3,12,12] x) => (float[a,b] y) {
 }"""
 
 
-class Reader(CalibrationDataReader):  # type: ignore[misc]
+class Reader(CalibrationDataReader):
     def __init__(self, data: dict[str, Array]) -> None:
         self._rows = iter(data["x"])
 
@@ -51,13 +51,12 @@ def final(path: Path) -> Any:
     return state
 
 
-def onnxruntimes(path: Path, exact: bool = True) -> Array:
+def onnxruntimes(path: Path, inputs: dict[str, Array] | None = None) -> Array:
     """With the option that keeps u8s8 kernels from saturating on processors without VNNI."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if exact:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    inputs = feeds(model(NET, lo=F(0), hi=F(6)))
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    inputs = inputs or feeds(model(NET, lo=F(0), hi=F(6)))
     return np.asarray(ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, inputs)[0])
 
 
@@ -278,11 +277,8 @@ def test_quantized_addition_pooling_and_concatenation(tmp_path: Path) -> None:
     quantize_static(save(proto, tmp_path), path, Reader(samples(proto)), weight_type=QuantType.QInt8, **options)
     state = final(path)
     assert ops(state, "host") == []
-    kinds = ["Conv", "Conv", "Add", "Table", "Mul", "Concat", "AveragePool", "AveragePool", "Flatten", "MatMul"]
-    assert [kind for kind in ops(state) if kind != "Table" or "Table" in kinds] == kinds
-    exact = onnxruntimes_of(path, feeds(proto))
-    assert np.abs(run(state, feeds(proto))["y"] - exact).max() < 0.05 * np.abs(exact).max()
-
-
-def onnxruntimes_of(path: Path, inputs: dict[str, Array]) -> Array:
-    return np.asarray(ort.InferenceSession(path).run(None, inputs)[0])
+    kinds = ["Conv", "Conv", "Add", "Table", "Mul", "Table", "Table", "Concat", "AveragePool", "AveragePool"]
+    assert ops(state) == [*kinds, "Flatten", "MatMul"]
+    exact = onnxruntimes(path, feeds(proto))
+    # its additions and poolings are not rounded at defined places
+    assert np.abs(run(state, feeds(proto))["y"] - exact).max() < 0.03 * np.abs(exact).max()

@@ -211,13 +211,34 @@ def test_argument_is_left_alone(tmp_path: Path) -> None:
         ({"x": np.zeros((2, 3, 9, 9))}, "'x': type float64; float32"),
         ({"x": np.zeros((1, 3, 9, 9), F)}, "1 samples; at least the model's batch of 2"),
         ({"x": np.full((2, 3, 9, 9), np.nan, F)}, "'x': NaN or infinite values"),
-        ({"x": np.float32(3)}, "different numbers of samples"),
+        ({"x": np.float32(3)}, "'x': a single number; an array of samples"),
     ],
 )
 def test_wrong_data(tmp_path: Path, data: dict[str, Array], message: str) -> None:
     with pytest.raises(MalformedError) as info:
         quantized(model(NET), tmp_path, data)
     assert message in str(info.value)
+
+
+TWO_INPUTS = """(float[5,1,4] sequence, float[1,4] state, float gain) => (float[a,b,c] y) {
+    p = MatMul (sequence, w[4,4])
+    q = MatMul (state, w[4,4])
+    s = Add (p, q)
+    y = Mul (s, gain)
+}"""
+
+
+def test_inputs_of_different_batches(tmp_path: Path) -> None:
+    """Each array is cut by axis 0 of its own input; a scalar has one number per sample."""
+    rng = np.random.default_rng(0)
+    sizes = {"sequence": (3 * 5, 1, 4), "state": (3, 4), "gain": (3,)}
+    data = {name: rng.standard_normal(size).astype(F) for name, size in sizes.items()}
+    found = points(quantized(model(TWO_INPUTS), tmp_path, data))
+    for name in ("sequence", "state"):
+        assert found[name][0] == F((data[name].max() - data[name].min()) / 255)
+    data["state"] = data["state"][:2]
+    with pytest.raises(MalformedError, match=r"different numbers of samples: .*'sequence': 3, 'state': 2"):
+        quantized(model(TWO_INPUTS), tmp_path, data)
 
 
 def test_unknown_method(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def at_random(seed: int) -> Choice:
 
     def choose(ready: Sequence[Queue]) -> Queue:
         if not last or last[0] not in ready or rng.random() < 0.2:
-            last[:] = [ready[rng.integers(len(ready))]]
+            last[:] = [ready[int(rng.integers(len(ready)))]]
         chosen: Queue = last[0]
         return chosen
 

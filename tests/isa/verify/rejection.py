@@ -10,7 +10,7 @@ import pytest
 
 from mmac.isa.errors import MmacError, VerificationError
 from mmac.isa.verify import verify
-from tests.isa.build import Source
+from tests.isa.source import Source
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import pytest
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.isa.program import directory_dtype
-from tests.isa import build
-from tests.isa.build import Source
+from mmac.isa.verify import verify
+from tests.isa import examples
+from tests.isa.source import PADS, Source
 from tests.isa.verify.rejection import Case, rejected
 
-conv, matmul, add = build.convolution, build.matrix_product, build.addition
+conv, matmul, add = examples.convolution, examples.matrix_product, examples.addition
 DIRECTORY = 72 * 3
 Entries = np.ndarray[Any, Any]
 
@@ -36,7 +37,8 @@ CASES = {
     "store into the image": Case(
         add,
         (("base=65662", "base=65535"),),
-        "(store) of node 'add0': t covers DRAM bytes 0xffff … 0x10076; 0x10000 … 0x100f5, DRAM above the program's read-only image",
+        "(store) of node 'add0': t covers DRAM bytes 0xffff … 0x10076; 0x10000 … 0x100f5,"
+        " DRAM above the program's read-only image",
     ),
     "store.acc into the image": Case(
         conv, (("base=65776", "base=128"),), "(store.acc) of node 'conv0': t covers DRAM bytes 0x80 … 0x2d7"
@@ -96,22 +98,27 @@ def test_refuses(name: str) -> None:
     CASES[name].check()
 
 
+def test_a_load_may_miss_its_view() -> None:
+    """Then it fetches the fill byte only and touches no DRAM."""
+    verify(conv().edit("dim=h origin=-1", "dim=h origin=-100").program())
+
+
 def test_scratchpads_that_are_too_small() -> None:
-    source = build.convolution()
+    source = examples.convolution()
     for name, size, said in (
         ("act", 8192 + 239, "240 bytes at 0 and 8192 of the ACT scratchpad; it has 8431 bytes"),
         ("wgt", 16384, "of the WGT scratchpad; it has 16384 bytes"),
         ("prm", 1024 + 63, "64 bytes at 0 and 1024 of the PRM"),
         ("acc", 16384 + 383, "384 bytes at 0 and 16384 of the ACC"),
     ):
-        rejected(source.change(scratchpads={**build.PADS, name: size}), said)
+        rejected(source.change(scratchpads={**PADS, name: size}), said)
 
 
 # ------------------------------------------------------------------------------------------------------- directories
 
 
 def _change(source: Source, change: Callable[[Entries], None]) -> Source:
-    """Edit the three directory entries of `build.convolution`."""
+    """Edit the three directory entries of `examples.convolution`."""
     image = source.rest.image.copy()
     change(image[2176 : 2176 + DIRECTORY].view(directory_dtype(len(PAPER_LEVELS))))
     return source.change(image=image)
@@ -148,14 +155,16 @@ def _huge(entries: Entries) -> None:
     ],
 )
 def test_directory_entries(change: Callable[[Entries], None], said: str) -> None:
-    rejected(_change(build.convolution(), change), f"(load.terms) of node 'conv0': {said}")
+    rejected(_change(examples.convolution(), change), f"(load.terms) of node 'conv0': {said}")
 
 
 def test_a_tile_larger_than_its_pad() -> None:
     def long(entries: Entries) -> None:
         entries["offset"][0], entries["level"]["bytes"][0, 7] = 0, 16385
 
-    rejected(_change(build.convolution(), long), "16385 bytes at 0 and 16384 of the WGT scratchpad; it has 32768 bytes")
+    rejected(
+        _change(examples.convolution(), long), "16385 bytes at 0 and 16384 of the WGT scratchpad; it has 32768 bytes"
+    )
 
 
 def test_a_directory_without_end() -> None:
@@ -171,6 +180,6 @@ load.terms t=t9 p=p1
 end
 end
 """
-    source = build.convolution().edit("mask=1 phase=0\npointer p=p2", "mask=0 phase=0\npointer p=p2")
+    source = examples.convolution().edit("mask=1 phase=0\npointer p=p2", "mask=0 phase=0\npointer p=p2")
     source = source.edit("sync.load wait=14\nloop", f"{code}sync.load wait=14\nloop")
     rejected(source, "it walks over 4000000 directory entries; 1048576", ResourceError)

@@ -10,8 +10,9 @@ import pytest
 from mmac.isa.errors import ResourceError
 from mmac.isa.program import Place, Port
 from mmac.isa.verify import verify
-from tests.isa import build
-from tests.isa.build import Builder, Source, Tensor
+from tests.isa import examples
+from tests.isa.build import Builder
+from tests.isa.source import Source, Tensor
 from tests.isa.verify.rejection import rejected
 
 HALF = (256, 64, 16, 1)
@@ -57,18 +58,18 @@ def scattered(step: int) -> Source:
 
 def test_nothing_wrote_it() -> None:
     rejected(
-        build.addition().edit("base=65536", "base=65662"),
+        examples.addition().edit("base=65536", "base=65662"),
         "instruction 36 (load) of node 'add0': it loads DRAM bytes 0x1007e … 0x100f5, not all of which have been"
         " written; bytes of the image, an input, or something stored before",
     )
 
 
 def test_one_byte_beyond_the_input() -> None:
-    rejected(build.addition().edit("base=65656", "base=65657"), "it loads DRAM bytes 0x10079 … 0x1007e")
+    rejected(examples.addition().edit("base=65656", "base=65657"), "it loads DRAM bytes 0x10079 … 0x1007e")
 
 
 def test_one_byte_before_the_first_activation() -> None:
-    source = build.addition()
+    source = examples.addition()
     verify(source.edit("base=65536", "base=65535").program())  # part of the image
     rejected(
         source.change(image=source.rest.image[:65535]).edit("base=65536", "base=65535"), "it loads DRAM bytes 0xffff"
@@ -155,15 +156,19 @@ def _move_tensor(source: Source, name: str, base: int, strides: tuple[int, ...] 
 
 @pytest.mark.parametrize("base", [65535, 0])
 def test_inputs_stay_out_of_the_image(base: int) -> None:
-    rejected(_move_tensor(build.addition(), "b", base), "inputs: tensor 'b': it overlaps itself or the read-only image")
+    rejected(
+        _move_tensor(examples.addition(), "b", base), "inputs: tensor 'b': it overlaps itself or the read-only image"
+    )
 
 
 def test_inputs_do_not_overlap() -> None:
-    rejected(_move_tensor(build.addition(), "b", 65655), "inputs: tensor 'b': it overlaps tensor 'a'; bytes of its own")
+    rejected(
+        _move_tensor(examples.addition(), "b", 65655), "inputs: tensor 'b': it overlaps tensor 'a'; bytes of its own"
+    )
 
 
 def test_inputs_do_not_overlap_themselves() -> None:
-    rejected(_move_tensor(build.addition(), "a", 65536, (120, 0, 24, 6)), "inputs: tensor 'a': it overlaps itself")
+    rejected(_move_tensor(examples.addition(), "a", 65536, (120, 0, 24, 6)), "inputs: tensor 'a': it overlaps itself")
 
 
 def test_more_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,4 +176,4 @@ def test_more_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError
 
     monkeypatch.setattr("mmac.isa.verify.dataflow.np", SimpleNamespace(zeros=full, bool_=bool))
-    rejected(build.addition(), "DRAM: 65782 bytes; what this machine has free", ResourceError)
+    rejected(examples.addition(), "DRAM: 65782 bytes; what this machine has free", ResourceError)

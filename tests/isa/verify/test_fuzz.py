@@ -76,7 +76,7 @@ def several(program: Program, rng: np.random.Generator) -> Program:
     return program
 
 
-@pytest.mark.parametrize(("damage", "count"), [(code, 1500), (image, 700), (metadata, 500), (several, 500)])
+@pytest.mark.parametrize(("damage", "count"), [(code, 300), (image, 100), (metadata, 300), (several, 300)])
 def test_damaged_programs(damage: Damage, count: int) -> None:
     rng = np.random.default_rng(2)
     verify(small())

@@ -13,7 +13,8 @@ from mmac.isa.errors import MmacError, ResourceError, VerificationError
 from mmac.isa.plan import PAPER_LEVELS, LayerPlan, Level, Plan
 from mmac.isa.program import DebugEntry, HostSegment, Place, Program, TensorInfo
 from mmac.isa.verify import verify
-from tests.isa import build
+from tests.isa import examples
+from tests.isa.source import PADS
 from tests.isa.verify.rejection import rejected
 
 Change = Callable[[Program], dict[str, Any]]
@@ -96,7 +97,7 @@ CASES: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_refuses(name: str) -> None:
     change, said = CASES[name]
-    source = build.convolution()
+    source = examples.convolution()
     verify(source.program())
     rejected(source.change(**change(source.rest)), said)
 
@@ -105,23 +106,23 @@ def test_refuses(name: str) -> None:
     ("change", "said"),
     [
         ({"dram_bytes": 2**32 + 1}, "DRAM: 4294967297 bytes; at most 4294967296"),
-        ({"scratchpads": build.PADS | {"act": 2**25 + 1}}, "scratchpad act: 33554433 bytes; 0 … 33554432"),
-        ({"scratchpads": build.PADS | {"aux": -1}}, "scratchpad aux: -1 bytes"),
+        ({"scratchpads": PADS | {"act": 2**25 + 1}}, "scratchpad act: 33554433 bytes; 0 … 33554432"),
+        ({"scratchpads": PADS | {"aux": -1}}, "scratchpad aux: -1 bytes"),
     ],
 )
 def test_more_than_addresses_reach(change: dict[str, Any], said: str) -> None:
-    rejected(build.convolution().change(**change), said, ResourceError)
+    rejected(examples.convolution().change(**change), said, ResourceError)
 
 
 def test_a_debug_output_must_be_in_dram() -> None:
-    source = build.convolution()
+    source = examples.convolution()
     away = TensorInfo("away", "float32", (3,))
     entry = DebugEntry(8, 59, "conv0", "conv", 0, ("away",))
     rejected(source.change(tensors=(*source.rest.tensors, away), debug=(entry,)), "output 'away'; tensors in DRAM")
 
 
 def test_empty_code() -> None:
-    program = dataclasses.replace(build.convolution().program(), code=(), debug=())
+    program = dataclasses.replace(examples.convolution().program(), code=(), debug=())
     with pytest.raises(VerificationError, match="without halt"):
         verify(program)
 

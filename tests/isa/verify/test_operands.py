@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 
 from mmac.isa.errors import MalformedError
-from tests.isa import build
-from tests.isa.build import Builder, Source
+from tests.isa import examples
+from tests.isa.build import Builder
+from tests.isa.source import Source
 from tests.isa.verify.rejection import Case, rejected
 
-conv, matmul, add = build.convolution, build.matrix_product, build.addition
+conv, matmul, add = examples.convolution, examples.matrix_product, examples.addition
 
 
 def pool(op: str = "vmax") -> Source:
@@ -132,7 +133,7 @@ CASES = {
         conv, (("oc=20", "oc=5"),), "the box of y has 8 channels; whole convolution groups of 5"
     ),
     "channels of several groups": Case(
-        build.depthwise, (("ic=1 oc=1", "ic=2 oc=1"),), "the box of x has 8 channels; 16 for 8 of y"
+        examples.depthwise, (("ic=1 oc=1", "ic=2 oc=1"),), "the box of x has 8 channels; 16 for 8 of y"
     ),
     "layer without plan": Case(conv, (("layer=0", "layer=1"),), "layer 1; the plan has 1"),
     "no blocks": Case(conv, (("first=none", "first=none split_m=0"),), "split_m is 0"),
@@ -154,7 +155,9 @@ CASES = {
         (("walk t=t2 dim=h origin=0 extent=1", "walk t=t2 dim=h origin=0 extent=3"),),
         "the box of b has extent 3 in h; 2 as y, or 1",
     ),
-    "host segment that is not there": Case(build.network, (("host 0", "host 1"),), "host segment 1; the program has 1"),
+    "host segment that is not there": Case(
+        examples.network, (("host 0", "host 1"),), "host segment 1; the program has 1"
+    ),
 }
 
 
@@ -180,4 +183,4 @@ def test_an_average_that_stays_inside_its_view_may_have_any_fill() -> None:
 
 def test_an_unknown_term_format_does_not_decode() -> None:
     with pytest.raises(MalformedError, match="format"):
-        build.convolution().edit("format=plain", "format=coded").program()
+        examples.convolution().edit("format=plain", "format=coded").program()

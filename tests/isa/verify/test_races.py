@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mmac.isa.verify import verify
-from tests.isa import build
-from tests.isa.build import Builder, Source
+from tests.isa import examples
+from tests.isa.build import Builder
+from tests.isa.source import Source
 from tests.isa.verify.rejection import Case, rejected
 
-conv, matmul, add = build.convolution, build.matrix_product, build.addition
+conv, matmul, add = examples.convolution, examples.matrix_product, examples.addition
 
 
 def chain(box: tuple[int, int, int, int] = (1, 1, 4, 8)) -> Source:
@@ -32,6 +33,16 @@ walk t=t4 dim=h origin=2 extent=4
 walk t=t4 dim=w origin=0 extent=3 step=3 loop=d2
 walk t=t4 dim=c origin=0 extent=8 step=8 loop=d0
 quant"""
+
+LATE_STORES = """\
+loop 3
+loop 2
+loop 2
+store.acc t=t3 acc=p3 prm=p2
+end
+end
+end
+"""
 
 READS = {
     "operand that nothing loaded": Case(
@@ -77,7 +88,8 @@ READS = {
     "sums not waited for": Case(
         conv,
         (("wait=1,8 signal=0,9", "wait=1,8 signal=0"), ("wait=9 signal=8", "signal=8")),
-        "it reads bytes 0 … 383 of the ACC scratchpad, which instruction 51 (mmac) of node 'conv0' may still be writing",
+        "it reads bytes 0 … 383 of the ACC scratchpad,"
+        " which instruction 51 (mmac) of node 'conv0' may still be writing",
     ),
 }
 
@@ -153,7 +165,7 @@ CONTENTS = {
         (
             (
                 "sync.store signal=14\nsync.compute",
-                "sync.store signal=14\nloop 3\nloop 2\nloop 2\nstore.acc t=t3 acc=p3 prm=p2\nend\nend\nend\nsync.compute",
+                f"sync.store signal=14\n{LATE_STORES}sync.compute",
             ),
         ),
         "instruction 62 (store.acc): the box of t is not that of y in instruction 51 (mmac) of node 'conv0'",
@@ -193,7 +205,8 @@ def test_loads_wait_for_earlier_stores(box: tuple[int, int, int, int]) -> None:
     loose = source.edit("sync.store signal=14\n", "", 1).edit("sync.load wait=14\n", "", 1)
     rejected(
         loose,
-        "(load) of node 'table1': it loads DRAM bytes of instruction…(store) of node 'table0', which may not be over; a token from it first",
+        "(load) of node 'table1': it loads DRAM bytes of instruction…(store) of node 'table0',"
+        " which may not be over; a token from it first",
     )
 
 
@@ -218,5 +231,6 @@ def test_the_rest_of_an_overwritten_slot_is_not_readable() -> None:
 def test_a_loop_that_does_not_settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmac.isa.verify.races.MAX_ITERATIONS", 1)
     rejected(
-        build.convolution(), "the use of scratchpads has not settled after 2 iterations; a loop whose iterations repeat"
+        examples.convolution(),
+        "the use of scratchpads has not settled after 2 iterations; a loop whose iterations repeat",
     )

@@ -11,7 +11,8 @@ import pytest
 from mmac.isa.errors import MmacError
 from mmac.isa.plan import Level
 from mmac.isa.verify import verify
-from tests.isa.build import Builder, Source
+from tests.isa.build import Builder
+from tests.isa.source import Source
 from tests.isa.verify.execution import COMPUTE_FIRST, EAGER, LAZY, at_random, run
 
 SCHEDULES = [EAGER, COMPUTE_FIRST, *map(at_random, range(4))]

@@ -12,8 +12,8 @@ from mmac.isa.plan import PAPER_LEVELS
 from mmac.isa.program import directory_dtype
 from mmac.isa.table import TermFormat
 from mmac.isa.verify import verify
-from tests.isa import build
-from tests.isa.build import Source
+from tests.isa import examples
+from tests.isa.source import Source
 from tests.isa.verify.rejection import rejected
 
 Entries = np.ndarray[Any, Any]
@@ -21,8 +21,8 @@ DIRECTORY = {TermFormat.PLAIN: 2176, TermFormat.RAW: 1920}
 
 
 def changed(change: Callable[[Entries, Entries], None], kind: TermFormat = TermFormat.PLAIN) -> Source:
-    """`build.convolution` with its image edited: `change` gets the three directory entries and all bytes."""
-    source = build.convolution(kind=kind)
+    """`examples.convolution` with its image edited: `change` gets the three directory entries and all bytes."""
+    source = examples.convolution(kind=kind)
     image = source.rest.image.copy()
     base = DIRECTORY[kind]
     assert f"base={base} elem=72" in source.text
@@ -112,13 +112,13 @@ def test_any_raw_bytes_are_weights() -> None:
 
 
 def test_the_format_is_that_of_the_stream() -> None:
-    rejected(build.convolution().edit("format=plain", "format=raw"), STREAM)
-    rejected(build.convolution(kind=TermFormat.RAW).edit("format=raw", "format=plain"), STREAM)
+    rejected(examples.convolution().edit("format=plain", "format=raw"), STREAM)
+    rejected(examples.convolution(kind=TermFormat.RAW).edit("format=raw", "format=plain"), STREAM)
 
 
 def test_the_plan_is_that_of_the_stream() -> None:
     """The same stream under a plan of other budgets."""
-    source = build.convolution()
+    source = examples.convolution()
     low = tuple(type(level)(4, 2) for level in PAPER_LEVELS)
     layer = type(source.rest.plan.layers[0])("layer0", low)
     plan = type(source.rest.plan)(PAPER_LEVELS, (layer,))
@@ -127,7 +127,7 @@ def test_the_plan_is_that_of_the_stream() -> None:
 
 def test_two_instructions_may_use_one_tile() -> None:
     """Both uses are checked: here the second takes the tile for another format."""
-    source = build.convolution()
+    source = examples.convolution()
     mmac = next(line for line in source.text.splitlines() if line.startswith("mmac"))
     again = mmac.partition(" wait")[0].replace("acc=p3", "acc=p5")
     second = source.edit(mmac, f"{mmac}\n{again}").edit("quant", "pointer p=p5 pad=acc addr=8192\nquant")

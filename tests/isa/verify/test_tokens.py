@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.isa import build
+from tests.isa import examples
 from tests.isa.verify.rejection import Case
 
-add = build.addition
+add = examples.addition
 
 CASES = {
     "wait without signal": Case(
@@ -43,7 +43,7 @@ CASES = {
         add, (("sync.load wait=14\nhalt", "halt"),), "(halt): semaphore 14 holds 1 tokens; 0"
     ),
     "tokens left at a host segment": Case(
-        build.network,
+        examples.network,
         (("sync.load wait=14\nhost 0\nsync.compute signal=0,0", "host 0\nsync.load wait=14\nsync.compute signal=0,0"),),
         "(host) of node 'host6': semaphore 14 holds 1 tokens",
     ),

@@ -14,8 +14,9 @@ from mmac.isa.spec import BY_OPCODE, Queue
 from mmac.isa.table import TermFormat
 from mmac.isa.verify import verify
 from mmac.isa.verify.uses import USES
-from tests.isa import build
-from tests.isa.build import Builder, Source
+from tests.isa import examples
+from tests.isa.build import Builder
+from tests.isa.source import Source
 from tests.isa.verify.rejection import rejected
 
 BOTH_ORDERS = [True, False]
@@ -25,24 +26,24 @@ BOTH_ORDERS = [True, False]
 @pytest.mark.parametrize("kind", list(TermFormat))
 @pytest.mark.parametrize("per_level", [True, False])
 def test_convolution(weights_outer: bool, kind: TermFormat, per_level: bool) -> None:
-    verify(build.convolution(weights_outer=weights_outer, kind=kind, per_level=per_level).program())
+    verify(examples.convolution(weights_outer=weights_outer, kind=kind, per_level=per_level).program())
 
 
 @pytest.mark.parametrize("weights_outer", BOTH_ORDERS)
 def test_reduction_tiles(weights_outer: bool) -> None:
-    verify(build.matrix_product(weights_outer=weights_outer).program())
+    verify(examples.matrix_product(weights_outer=weights_outer).program())
 
 
 def test_depthwise() -> None:
-    verify(build.depthwise().program())
+    verify(examples.depthwise().program())
 
 
 def test_addition() -> None:
-    verify(build.addition().program())
+    verify(examples.addition().program())
 
 
 def test_network() -> None:
-    verify(build.network().program())
+    verify(examples.network().program())
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -78,23 +79,23 @@ def test_every_instruction_with_a_pointer_has_uses() -> None:
 
 
 def test_an_error_names_the_instruction_and_its_node() -> None:
-    error = rejected(build.addition().edit("b=t2", "b=t0"), "instruction 38 (vadd) of node 'add0'")
+    error = rejected(examples.addition().edit("b=t2", "b=t0"), "instruction 38 (vadd) of node 'add0'")
     assert error.exit_code == 6
 
 
 def test_code_that_belongs_to_no_node() -> None:
-    source = build.addition().edit("halt", "sync.load wait=20\nhalt")
+    source = examples.addition().edit("halt", "sync.load wait=20\nhalt")
     assert "of node" not in str(rejected(source, "instruction 52 (sync.load): it waits for semaphore 20"))
 
 
 def test_work_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmac.isa.verify.context.MAX_WORK", 1000)
-    rejected(build.network(), "the proofs up to here take too much work", ResourceError)
+    rejected(examples.network(), "the proofs up to here take too much work", ResourceError)
 
 
 def test_steps_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmac.isa.verify.races.MAX_STEPS", 50)
-    rejected(build.network(), "loops up to here take too many steps", ResourceError)
+    rejected(examples.network(), "loops up to here take too many steps", ResourceError)
 
 
 def test_many_different_slots_do_not_take_forever() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mmac.runtime.report import Report
 
 ALL = "all"
+CONSTANTS = ("first_principles", "paper")
+"""`mmac.runtime.targets.CONSTANT_SETS`, here again because the help must not import numpy."""
 
 
 @click.command(name="simulate", short_help="Report latency and energy of a program, and run it.")
@@ -42,10 +45,10 @@ ALL = "all"
 @click.option("--mac", metavar="mmac|bmac|pmac", help="Kind of cell; default: the target's.")
 @click.option(
     "--constants",
-    type=click.Choice(("first_principles", "paper")),
-    default="first_principles",
+    type=click.Choice(CONSTANTS),
+    default=CONSTANTS[0],
     show_default=True,
-    help="Set of energy constants.",
+    help="Energy constants; what differs by the other set is shown beside.",
 )
 @target_option
 @click.option("--layers", is_flag=True, help="Costs of each layer too.")
@@ -66,34 +69,56 @@ def command(
 ) -> None:
     """Report latency and energy of PROGRAM.mmac, and run it if there are inputs.
 
-    Latency and energy do not depend on data. In Python: mmac.runtime.Session and mmac.runtime.estimate.
+    Latency and energy are the hardware's and do not depend on data. Host segments are timed apart, on this computer, if
+    there are inputs. In Python: mmac.runtime.Session and mmac.runtime.estimate.
     """
     from mmac.runtime.governor import best_level
-    from mmac.runtime.report import estimate
 
     limited = _check_options(inputs, level, max_latency, max_energy, out)
     loaded = open_program(program)
     every = range(len(loaded.plan.levels))
     chosen = every if level in (None, ALL) else [loaded.plan.index(str(level))]
-    report = estimate(loaded, target, chosen, mac, constants)
+    costs, overflow = _analyse(loaded, target, mac)
     if limited:
-        best = best_level(report, max_latency, max_energy)
+        best = best_level(costs(constants, every), max_latency, max_energy)
         chosen = [loaded.plan.index(best.level)]
-        report = estimate(loaded, target, chosen, mac, constants)
-    document: dict[str, Any] = {}
+    report, other = (costs(name, chosen) for name in sorted(CONSTANTS, key=lambda name: name != constants))
+    ran = chosen if level is not None or limited else every[-1:]
+    results: dict[str, Arrays] = {}
     if inputs:
-        ran = chosen if level is not None or limited else every[-1:]
         results, host_ms = _run(loaded, inputs, ran, engine)
         report = report.with_host_ms([host_ms[position] for position in chosen])
-        document["outputs"] = _describe(results)
         _save(results, out)
     elif loaded.host:
-        output.warning(f"{len(loaded.host)} host segments are not timed without inputs (-i)")
-    document = report.to_json(layers=layers) | document
+        output.warning("host segments are not timed without inputs (-i)")
     if as_json:
-        output.print_json(document)
+        energies = {each.constants: [row.energy_mj for row in each.levels] for each in (report, other)}
+        more = {"energy_mj_by_constants": energies, "overflow": overflow}
+        output.print_json(report.to_json(layers) | more | ({"outputs": _describe(results)} if inputs else {}))
     else:
-        _print(report, document, layers, out)
+        _print(report, other, layers, results, out)
+
+
+def _analyse(
+    program: Program, target: str | None, mac: str | None
+) -> tuple[Callable[[str, Sequence[int]], Report], dict[str, tuple[int, int]]]:
+    """A function from a set of constants and levels to their costs, and what does not fit on the target's part.
+
+    The analysis is made once for all sets of constants, unlike by `mmac.runtime.estimate`.
+    """
+    from mmac.runtime.report import summarize
+    from mmac.runtime.targets import load_target
+    from mmac.runtime.timing.analyse import analyse
+
+    machine = load_target(target or program.target)
+    analysis = analyse(program, machine, mac)
+    overflow = machine.overflow(mac)
+    for name, (needed, available) in overflow.items():
+        output.warning(
+            f"an array of {mac} cells does not fit on the {machine.part.name}: it needs {needed:,} of {name}, "
+            f"there are {available:,}"
+        )
+    return partial(summarize, analysis), overflow
 
 
 def _check_options(
@@ -169,13 +194,16 @@ def _save(results: Mapping[str, Arrays], path: str | None) -> None:
     write_file(path, to_npz(named))
 
 
-def _print(report: Report, document: Mapping[str, Any], layers: bool, out: str | None) -> None:
+def _print(report: Report, other: Report, layers: bool, results: Mapping[str, Arrays], out: str | None) -> None:
+    import numpy as np
+
     click.echo(f"{report.model} on {report.target}, {report.mac} cells, {report.constants} constants")
-    output.level_table(report)
+    output.level_table(report, other)
     if layers:
         output.layer_table(report)
-    for result in document.get("outputs", ()):
-        shape = ",".join(map(str, result["shape"]))
-        click.echo(f"output {result['name']} at {result['level']}: {result['dtype']}[{shape}]")
+    for level, arrays in results.items():
+        for name, array in arrays.items():
+            values = np.array2string(array.ravel(), 1000, 4, threshold=10, edgeitems=3)
+            click.echo(f"output {name} at {level}: {array.dtype}[{','.join(map(str, array.shape))}] = {values}")
     if out:
         click.echo(f"results in {out}")

@@ -75,7 +75,7 @@ def check_shapes(model: ir.Model, where: str) -> None:
     values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
     for value in values:
         shape = static_shape(value)
-        if shape is None or value.dtype is None:
+        if shape is None or value.dtype in (None, ir.DataType.STRING):
             continue
         if min(shape, default=1) < 0:
             raise MalformedError(f"{where}: {value.name!r}", f"shape {list(shape)}", "a larger input")

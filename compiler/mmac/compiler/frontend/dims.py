@@ -31,6 +31,8 @@ def bind_dims(model: ir.Model, dims: Mapping[str, int]) -> list[str]:
     notes: list[str] = []
     known: set[str] = set()
     for value in model.graph.inputs:
+        if not isinstance(value.type, ir.TensorType):
+            continue
         if value.shape is None:
             raise UsageError(f"input {value.name!r}", "no rank declared", "inputs of known rank", "declare its shape")
         sizes: list[int] = []

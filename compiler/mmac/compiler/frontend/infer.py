@@ -18,7 +18,7 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
     light = model.clone()
     for value in list(light.graph.initializers.values()):
         tensor = value.const_value
-        if tensor is not None and tensor.nbytes > INLINE_BYTES:
+        if tensor is not None and tensor.dtype != ir.DataType.STRING and tensor.nbytes > INLINE_BYTES:
             value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype  # type: ignore[arg-type]
             light.graph.initializers.pop(value.name or "")
             light.graph.inputs.append(value)

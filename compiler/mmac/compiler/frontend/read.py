@@ -37,8 +37,9 @@ def read_model(path: Path) -> ir.Model:
     proto = _parse(path)
     versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     opset = versions.get("ai.onnx", MIN_OPSET)
-    if not 1 <= opset <= MAX_OPSET:
-        raise UnsupportedError(str(path), f"opset {opset}", f"opset 1…{MAX_OPSET}", "export it with opset 17")
+    newest = onnx.defs.onnx_opset_version()
+    if not 1 <= opset <= newest:
+        raise UnsupportedError(str(path), f"opset {opset}", f"opset 1…{newest}", "export it with opset 17")
     try:
         model = ir.serde.deserialize_model(proto)
         model.opset_imports.setdefault("", MIN_OPSET)
@@ -100,18 +101,19 @@ def _check(model: ir.Model) -> None:
 
 
 def _convert(model: ir.Model, path: Path) -> ir.Model:
-    """Raise the opset to `MIN_OPSET`, keeping the weights where they are."""
+    """Bring the opset into `MIN_OPSET`…`MAX_OPSET`, keeping the weights where they are."""
     opset = model.opset_imports[""]
-    if opset >= MIN_OPSET:
+    wanted = min(max(opset, MIN_OPSET), MAX_OPSET)
+    if wanted == opset:
         return model
     inputs = {value.name for value in model.graph.inputs}
     try:
-        proto = onnx.version_converter.convert_version(light_proto(model), MIN_OPSET)
+        proto = onnx.version_converter.convert_version(light_proto(model), wanted)
     except Exception as error:  # the converter raises RuntimeError and several of onnx's own types
         raise UnsupportedError(
             str(path),
             f"opset {opset}, which cannot be converted: {_reason(error)}",
-            f"opset ≥ {MIN_OPSET}",
+            f"opset {MIN_OPSET}…{MAX_OPSET}",
             "export it again with opset 17",
         ) from error
     converted = ir.serde.deserialize_model(proto)

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.execute import session
 from mmac.compiler.passes import MmacWarning
-from mmac.isa.errors import MalformedError, UsageError
+from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
 
 METHODS = ("minmax", "entropy", "percentile")
 """How a range follows from samples: the extremes, or one of onnxruntime's histogram calibrators."""
@@ -54,10 +55,22 @@ def calibrate(
     wanted = [name for name in values if name not in inputs]
     collector = _MinMax() if method == "minmax" else _Histogram(method)
     for feed in feeds:
-        seen = dict(zip(wanted, runner.run(wanted, feed), strict=True)) if wanted else {}
+        seen = dict(zip(wanted, _run(runner, wanted, feed), strict=True)) if wanted else {}
         seen.update({name: feed[name] for name in values if name in inputs})
         collector.collect(seen)
     return collector.ranges()
+
+
+def _run(runner: ort.InferenceSession, names: list[str], feed: dict[str, Array]) -> list[Array]:
+    try:
+        return list(runner.run(names, feed))
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise UnsupportedError(
+            "calibration",
+            f"onnxruntime fails on a sample: {str(error).strip().splitlines()[0]}",
+            "",
+            "give samples that the model accepts with --calibration",
+        ) from error
 
 
 class _MinMax:
@@ -110,33 +123,35 @@ def _synthetic(model: ir.Model) -> Iterator[dict[str, Array]]:
 
 
 def _batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Cut the samples into the model's batch (its axis 0), leaving out an incomplete last one."""
+    """Cut the arrays into what one run takes (axis 0 of each input), leaving out an incomplete last piece."""
     names = {value.name or "" for value in model.graph.inputs}
     if set(data) != names:
         wrong = sorted(set(data) ^ names)
         raise MalformedError(
             "calibration data", f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}"
         )
-    count = {array.shape[:1] for array in data.values()}
-    if len(count) != 1 or count == {()}:
-        raise MalformedError("calibration data", f"different numbers of samples: {sorted(count)}", "the same for all")
-    samples = next(iter(count))[0]
-    steps = {_step(value, data[value.name or ""]) for value in model.graph.inputs}
-    step = max(steps)
-    if samples < step:
-        raise MalformedError("calibration data", f"{samples} samples", f"at least the model's batch of {step}")
-    for start in range(0, samples - step + 1, step):
-        yield {name: np.ascontiguousarray(array[start : start + step]) for name, array in data.items()}
+    pieces = {value.name or "": _pieces(value, data[value.name or ""]) for value in model.graph.inputs}
+    counts = {name: len(array) for name, array in pieces.items()}
+    if len(set(counts.values())) != 1:
+        raise MalformedError("calibration data", f"different numbers of samples: {counts}", "the same for all")
+    for number in range(max(counts.values())):
+        yield {name: np.ascontiguousarray(array[number]) for name, array in pieces.items()}
 
 
-def _step(value: ir.Value, array: Array) -> int:
-    """Samples of `array` that one run takes, after checking that they fit."""
+def _pieces(value: ir.Value, array: Array) -> Array:
+    """`array` as [runs, *shape of the input], after checking that it fits."""
     shape = static_shape(value) or ()
     where = f"calibration data {value.name!r}"
+    if not array.ndim:
+        raise MalformedError(where, "a single number", "an array of samples")
     if array.shape[1:] != shape[1:]:
         raise MalformedError(where, f"samples of shape {list(array.shape[1:])}", f"{list(shape[1:])}")
     if value.dtype is not None and array.dtype != value.dtype.numpy():
         raise MalformedError(where, f"type {array.dtype}", f"{value.dtype.numpy()}")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise MalformedError(where, "NaN or infinite values", "finite values")
-    return shape[0] if shape else 1
+    batch = shape[0] if shape else 1
+    runs = len(array) // batch
+    if not runs:
+        raise MalformedError(where, f"{len(array)} samples", f"at least the model's batch of {batch}")
+    return array[: runs * batch].reshape(runs, *shape)

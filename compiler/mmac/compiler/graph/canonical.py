@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
-from mmac.compiler.graph.edit import Editor, attribute, constant_array, operand
+from mmac.compiler.graph.edit import Editor, attribute, constant_array, operand, take_over
 from mmac.compiler.graph.operators import UNARY
 from mmac.compiler.graph.products import plain_gemm, plain_matmul
 from mmac.compiler.graph.qoperators import QUANTIZED
@@ -24,6 +24,19 @@ def _first_of(*rules: Rule) -> Rule:
 
 def _become_identity(editor: Editor, node: ir.Node) -> bool:
     editor.replace(node, editor.node("Identity", node.inputs[:1], like=node.outputs[0], name=node.name or ""))
+    return True
+
+
+def _drop_identity(editor: Editor, node: ir.Node) -> bool:
+    """Identity goes, unless it gives an output a name of its own."""
+    value, output = operand(node, 0), node.outputs[0]
+    if not output.is_graph_output():
+        output.replace_all_uses_with(value)
+    elif value.producer() is None or value.is_graph_output():
+        return False
+    else:
+        take_over(output, value)
+    editor.graph.remove(node, safe=True)
     return True
 
 
@@ -132,18 +145,20 @@ def _drop_indices(editor: Editor, node: ir.Node) -> bool:
 
 def _global_pool(editor: Editor, node: ir.Node) -> bool:
     """GlobalAveragePool and GlobalMaxPool are pools over the whole plane."""
-    return _pool_plane(editor, node, static_shape(node.inputs[0]))
+    shape = static_shape(node.inputs[0])
+    return shape is not None and _pool_axes(editor, node, shape, range(2, len(shape)))
 
 
 def _reduce_plane(editor: Editor, node: ir.Node) -> bool:
-    """ReduceMean and ReduceMax over exactly the spatial axes."""
+    """ReduceMean and ReduceMax over spatial axes."""
     shape = static_shape(node.inputs[0])
     axes = attribute(node, "axes", None)
     if axes is None and len(node.inputs) > 1 and (array := constant_array(node.inputs[1])) is not None:
         axes = array.reshape(-1).tolist()
-    if shape is None or axes is None or sorted(axis % len(shape) for axis in axes) != list(range(2, len(shape))):
+    if shape is None or not axes:
         return False
-    return not _centres(node) and _pool_plane(editor, node, shape)
+    spatial = {axis % len(shape) for axis in axes}
+    return min(spatial) >= 2 and not _centres(node) and _pool_axes(editor, node, shape, spatial)
 
 
 def _centres(node: ir.Node) -> bool:
@@ -151,17 +166,18 @@ def _centres(node: ir.Node) -> bool:
     return any(user.op_type == "Sub" and node.inputs[0] in user.inputs for user in node.outputs[0].consumers())
 
 
-def _pool_plane(editor: Editor, node: ir.Node, shape: tuple[int, ...] | None) -> bool:
-    """Replace `node` by a pool over all of its spatial axes, and a Reshape if the result has another shape."""
+def _pool_axes(editor: Editor, node: ir.Node, shape: tuple[int, ...], axes: Collection[int]) -> bool:
+    """Replace `node` by a pool over some of its spatial axes, and a Reshape if the result has another shape."""
     after = static_shape(node.outputs[0])
-    if shape is None or after is None or len(shape) not in (3, 4):
+    if after is None or len(shape) not in (3, 4) or operand(node, 0).dtype != ir.DataType.FLOAT:
         return False
     rank = len(shape) - 2
-    pooled = (*shape[:2], *[1] * rank)
-    attributes = {"kernel_shape": shape[2:], "strides": [1] * rank, "pads": [0] * 2 * rank}
+    pooled = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    kernel = [size if axis in axes else 1 for axis, size in enumerate(shape)][2:]
+    attributes = {"kernel_shape": kernel, "strides": [1] * rank, "pads": [0] * 2 * rank}
     kind, name, like = "MaxPool" if "Max" in node.op_type else "AveragePool", node.name or "", node.outputs[0]
     nodes = [editor.node(kind, node.inputs[:1], attributes, like=like, shape=pooled, name=name, origin=[node])]
-    if pooled != after:
+    if tuple(pooled) != after:
         target = editor.constant(np.array(after, np.int64), f"{name}_shape")
         inputs = [nodes[0].outputs[0], target]
         nodes.append(editor.node("Reshape", inputs, like=like, name=editor.fresh(f"{name}_reshape"), origin=[node]))
@@ -216,6 +232,7 @@ _SAME_SHAPE = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice", 
 CANONICAL: dict[str, Rule] = {
     **dict.fromkeys(sorted(UNARY), _uniform_operand),
     **dict.fromkeys(_SAME_SHAPE, _drop_same_shape),
+    "Identity": _drop_identity,
     "Dropout": _drop_dropout,
     "Cast": _drop_same_cast,
     "Transpose": _drop_identity_transpose,

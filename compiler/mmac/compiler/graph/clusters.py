@@ -62,14 +62,23 @@ def match(node: ir.Node) -> Cluster | str:
 
 
 def _check_values(node: ir.Node) -> str:
-    for value in (*node.inputs[:1], *node.outputs[:1]):
-        if value is not None and static_shape(value) is None:
+    for value in (*node.inputs, *node.outputs):
+        if value is None or is_constant(value) or (value in node.outputs[1:] and not value.uses()):
+            continue
+        shape = static_shape(value)
+        if shape is None:
             return f"the shape of {value.name!r} is not known before run time"
-        if value is not None and value.dtype != ir.DataType.FLOAT:
+        if value.dtype != ir.DataType.FLOAT and not _may_be_inside(value, node):
             return f"{value.name!r} is {value.dtype.name.lower() if value.dtype else 'of unknown type'}, not float"
-        if value is not None and 0 in (static_shape(value) or ()):
+        if 0 in shape:
             return f"{value.name!r} has no elements"
     return ""
+
+
+def _may_be_inside(value: ir.Value, node: ir.Node) -> bool:
+    """True for a value, perhaps of another type than float, between two element-wise operators of one chain."""
+    before = value.producer()
+    return node.op_type in UNARY and before is not None and before is not node and before.op_type in UNARY
 
 
 def _run_time(core: ir.Node, operator: Operator) -> tuple[ir.Value, ...]:
@@ -102,7 +111,7 @@ def _match_elementwise(node: ir.Node, core: ir.Node, tail: list[ir.Node]) -> Clu
     if chain is not None and core in chain.nodes:
         return chain
     operator = BY_OP_TYPE[core.op_type]
-    return Cluster(operator, (core, *tail), core, _run_time(core, operator))
+    return operator.check(core) or Cluster(operator, (core, *tail), core, _run_time(core, operator))
 
 
 def _biased_product(node: ir.Node) -> ir.Node | None:
@@ -136,7 +145,7 @@ def _match_chain(node: ir.Node) -> Cluster | None:
         leaves = _leaves(inside)
         if not leaves:
             break
-        if len(leaves) == 1 and static_shape(leaves[0]) == static_shape(node.outputs[0]):
+        if len(leaves) == 1 and _same_floats(leaves[0], node.outputs[0]):
             best = tuple(inside), leaves[0]
         producer = next((leaf.producer() for leaf in leaves if _absorbable(leaf, inside)), None)
         if producer is None:
@@ -146,6 +155,10 @@ def _match_chain(node: ir.Node) -> Cluster | None:
         return None
     nodes, leaf = best
     return Cluster(TABLE, _in_order(node, set(nodes)), node, (leaf,))
+
+
+def _same_floats(value: ir.Value, result: ir.Value) -> bool:
+    return value.dtype == ir.DataType.FLOAT and static_shape(value) == static_shape(result)
 
 
 def _in_order(last: ir.Node, nodes: set[ir.Node]) -> tuple[ir.Node, ...]:

@@ -71,7 +71,7 @@ def _lend_weights(graph: ir.Graph) -> tuple[list[str], list[ort.OrtValue]]:
     names, arrays = [], []
     for name, value in graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _INLINE_BYTES or tensor.dtype not in _PLAIN:
+        if tensor is None or tensor.dtype not in _PLAIN or tensor.nbytes <= _INLINE_BYTES:
             continue
         array = tensor.numpy()
         names.append(name)

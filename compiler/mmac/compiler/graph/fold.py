@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
-import onnx_ir.passes.common as common
 
 from mmac.compiler.frontend import infer_shapes
 from mmac.compiler.graph.canonical import CANONICAL
 from mmac.compiler.graph.edit import Editor, remove_unused
-from mmac.compiler.graph.fold_constants import fold_constants
+from mmac.compiler.graph.fold_constants import fold_constants, lift_constants
 from mmac.compiler.graph.fuse import FUSIONS
 from mmac.compiler.passes import Pass
 
@@ -38,8 +37,8 @@ class Fold(Pass[ir.Model, ir.Model]):
     def apply(self, model: ir.Model, /) -> ir.Model:
         """The folded model."""
         result = model.clone()
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
         editor = Editor(result)
+        lift_constants(editor)
         for _ in range(_MAX_ROUNDS):
             changed = fold_constants(editor)
             for rules in (CANONICAL, FUSIONS):
@@ -48,7 +47,6 @@ class Fold(Pass[ir.Model, ir.Model]):
                     # An earlier rule of this round may have removed the node.
                     if node.graph is not None and (rule := rules.get(key)) is not None:
                         changed |= rule(editor, node)
-            changed |= bool(common.IdentityEliminationPass()(result).modified)
             remove_unused(result)
             if not changed:
                 break

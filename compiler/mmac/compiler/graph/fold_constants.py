@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import static_shape
-from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array, remove_unused
+from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array
 from mmac.compiler.graph.execute import session
 
 _NEVER = frozenset(
@@ -21,6 +21,25 @@ _NEVER = frozenset(
     )
 )
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+def lift_constants(editor: Editor) -> None:
+    """Constant nodes of the main graph become initializers, in place; weights are not copied."""
+    for node in list(editor.graph):
+        if node.op_type != "Constant" or node.domain or node.outputs[0].is_graph_output():
+            continue
+        attr = next(iter(node.attributes.values()))
+        if attr.type == ir.AttributeType.TENSOR:
+            array = attr.as_tensor().numpy() if attr.as_tensor().dtype != ir.DataType.STRING else None
+        else:
+            dtype = _CONSTANTS.get(attr.name)
+            array = np.array(attr.value, dtype) if dtype is not None else None
+        if array is not None:
+            node.outputs[0].replace_all_uses_with(editor.constant(array, node.outputs[0].name or "constant"))
+            editor.graph.remove(node, safe=True)
+
+
+_CONSTANTS = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
 
 def fold_constants(editor: Editor) -> bool:
@@ -39,7 +58,7 @@ def fold_constants(editor: Editor) -> bool:
     inside = set(nodes)
     seen = [value for value in constant if any(user not in inside for user in value.consumers())]
     if seen:
-        for value, array in zip(seen, _evaluate(editor.model, seen), strict=True):
+        for value, array in zip(seen, _evaluate(editor.model, nodes, seen), strict=True):
             value.replace_all_uses_with(editor.constant(array, f"{value.name}_constant"))
     if nodes:
         editor.graph.remove(nodes, safe=True)
@@ -49,16 +68,22 @@ def fold_constants(editor: Editor) -> bool:
 def _foldable(node: ir.Node) -> bool:
     if node.op_type in _NEVER or any(attr.type in _GRAPHS for attr in node.attributes.values()):
         return False
-    return not any(output.is_graph_output() or output.dtype == ir.DataType.STRING for output in node.outputs)
+    tensors = all(isinstance(v.type, ir.TensorType) and v.dtype != ir.DataType.STRING for v in node.outputs)
+    return tensors and not any(output.is_graph_output() for output in node.outputs)
 
 
-def _evaluate(model: ir.Model, values: list[ir.Value]) -> list[Array]:
-    part = model.clone()
-    by_name = ir.convenience.create_value_mapping(part.graph)
-    part.graph.inputs.clear()
-    part.graph.outputs.clear()
-    part.graph.outputs.extend(by_name[value.name or ""] for value in values)
-    remove_unused(part)
+def _evaluate(model: ir.Model, nodes: list[ir.Node], values: list[ir.Value]) -> list[Array]:
+    """Numbers of `values`, which `nodes` compute from initializers alone."""
+    used = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
+    view = ir.GraphView(
+        [],
+        values,
+        nodes=nodes,
+        initializers=[value for value in used if value.is_initializer()],
+        opset_imports=model.opset_imports,
+        name="constants",
+    )
+    part = ir.Model(view.clone(), ir_version=model.ir_version)
     return list(session(part, optimize=False).run(None, {}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mmac.compiler.graph.constants import constant_of, is_constant
 from mmac.compiler.graph.edit import attribute
 
 Floats = npt.NDArray[np.float64]
+
+_MAX_DIMS = 4
+"""Dimensions of the addresses in an instruction."""
 
 Check = Callable[[ir.Node], str]
 """Why a node cannot be mapped (an empty string if it can)."""
@@ -37,8 +41,10 @@ _ARITHMETIC = (
 )
 _STEPS = ("Ceil", "Floor", "Round", "Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu", "HardSigmoid", "HardSwish")
 _SMOOTH = ("Sigmoid", "Tanh", "Erf", "Softplus", "Softsign", "Elu", "Celu", "Selu", "Gelu", "QuickGelu", "Mish")
+_CURVES = ("Sin", "Cos", "Tan", "Atan", "Sinh", "Cosh", "Asinh", "Swish", "Shrink")
+_CHOICES = ("Where", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Not", "And", "Or", "Cast")
 
-UNARY = frozenset((*_ARITHMETIC, *_STEPS, *_SMOOTH))
+UNARY = frozenset((*_ARITHMETIC, *_STEPS, *_SMOOTH, *_CURVES, *_CHOICES))
 """Operators that, on one tensor and scalar constants, are a function of each element: a 256-entry table."""
 
 
@@ -81,6 +87,8 @@ def check_conv(node: ir.Node) -> str:
 
 def check_matmul(node: ir.Node) -> str:
     """Products with a constant right-hand matrix [K, N]."""
+    if is_constant(node.inputs[0]):
+        return f"a constant of rank {_rank(node.inputs[0])} on the left; only a matrix can change sides"
     if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
         return "the product of two run-time tensors"
     if _rank(node.inputs[1]) != 2 or _rank(node.inputs[0]) < 2:
@@ -93,7 +101,7 @@ def check_matmul(node: ir.Node) -> str:
 
 
 def check_nothing(node: ir.Node) -> str:
-    """Element-wise operators fit as they are."""
+    """Functions of one element fit as they are."""
     return ""
 
 
@@ -126,6 +134,34 @@ def check_layout(node: ir.Node) -> str:
     if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
         return f"parameters of {node.op_type} are computed at run time"
     return ""
+
+
+def check_slice(node: ir.Node) -> str:
+    """Parts with constant bounds, taken forwards."""
+    if reason := check_layout(node):
+        return reason
+    steps = constant_of(node.inputs[4]) if len(node.inputs) > 4 else None
+    return "a slice with a negative step" if steps is not None and (steps < 0).any() else ""
+
+
+def check_transpose(node: ir.Node) -> str:
+    """Permutations of at most four blocks of axes that stay together: an address has four strides."""
+    shape = static_shape(node.inputs[0]) or ()
+    perm = [axis for axis in attribute(node, "perm", [*reversed(range(len(shape)))]) if shape[axis] != 1]
+    place = {axis: position for position, axis in enumerate(sorted(perm))}
+    blocks = 1 + sum(place[b] != place[a] + 1 for a, b in itertools.pairwise(perm))
+    return "" if blocks <= _MAX_DIMS else f"a transpose that moves {blocks} blocks of axes; the machine has four"
+
+
+def check_elementwise(node: ir.Node) -> str:
+    """Two tensors that can be walked together in at most four loops, though one may be repeated along some axes."""
+    shapes = [static_shape(value) or () for value in node.inputs[:2]]
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+    # For each axis, which of the operands vary along it; equal neighbours merge into one loop.
+    varying = [axis for axis in zip(*((n != 1 for n in shape) for shape in padded), strict=True) if any(axis)]
+    loops = len(list(itertools.groupby(varying)))
+    return "" if loops <= _MAX_DIMS else f"operands repeated in a pattern of {loops} loops; the machine has four"
 
 
 def check_concat(node: ir.Node) -> str:
@@ -182,7 +218,7 @@ def check_pad(node: ir.Node) -> str:
         return f"padding mode {mode}; the vector unit pads with constants"
     if pads is None or (pads < 0).any():
         return "negative padding"
-    return "" if _rank(node.inputs[0]) <= 4 else "padding of more than four axes"
+    return "" if _rank(node.inputs[0]) <= _MAX_DIMS else "padding of more than four axes"
 
 
 def _layout(op_type: str, check: Check = check_layout) -> Operator:
@@ -192,16 +228,16 @@ def _layout(op_type: str, check: Check = check_layout) -> Operator:
 OPERATORS: tuple[Operator, ...] = (
     Operator("Conv", "array", frozenset(("Conv",)), ("x",), check_conv, tail=True),
     Operator("MatMul", "array", frozenset(("MatMul", "Gemm")), ("x",), check_matmul, tail=True),
-    Operator("Add", "vector", frozenset(("Add", "Sub")), ("a", "b"), check_nothing, tail=True),
-    Operator("Mul", "vector", frozenset(("Mul",)), ("a", "b"), check_nothing, tail=True),
+    Operator("Add", "vector", frozenset(("Add", "Sub")), ("a", "b"), check_elementwise, tail=True),
+    Operator("Mul", "vector", frozenset(("Mul",)), ("a", "b"), check_elementwise, tail=True),
     Operator("AveragePool", "vector", frozenset(("AveragePool",)), ("x",), check_average_pool, tail=True),
     Operator("MaxPool", "vector", frozenset(("MaxPool",)), ("x",), check_max_pool, shares_scale=True),
     _layout("Reshape"),
     _layout("Flatten"),
     _layout("Squeeze"),
     _layout("Unsqueeze"),
-    _layout("Transpose"),
-    _layout("Slice"),
+    _layout("Transpose", check_transpose),
+    _layout("Slice", check_slice),
     _layout("Split"),
     _layout("Concat", check_concat),
     _layout("Pad", check_pad),

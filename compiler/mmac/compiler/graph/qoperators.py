@@ -52,8 +52,11 @@ _FORMS = {
 
 
 def _spell_out(form: _Form, editor: Editor, node: ir.Node) -> bool:
+    scales = [node.inputs[triple[1]] for triple in form.operands]
     if len(node.inputs) <= form.result[1] or attribute(node, "channels_last", 0):
         return False
+    if any(value is None or value.dtype != ir.DataType.FLOAT for value in scales):
+        return False  # half-precision scales
     axes = (0, 0) if attribute(node, "transB", 0) else form.axes
     nodes = [_dequantize(editor, node, *triple, axis) for triple, axis in zip(form.operands, axes, strict=False)]
     inputs = [dq.outputs[0] for dq in nodes]

@@ -9,6 +9,7 @@ In the spirit of eBPF's verifier it trusts nothing: a program may come from anyw
 ``races``      every scratchpad read is ordered after the write of what it reads, every overwrite after the reads of
                the old content; the same for DRAM between top-level instructions and loops
 ``dataflow``   every DRAM byte is written before it is read
+``binding``    every `mmac` has one `load.terms`, of the same iteration
 ``tiles``      every weight tile's stream is what its directory entry and the instructions that use it say
 ``overflow``   no accumulator leaves int32 for any data, and constants are numbers that every engine treats alike
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from mmac.isa.program import Program
 from mmac.isa.verify.addresses import check_addresses
+from mmac.isa.verify.binding import check_binding
 from mmac.isa.verify.context import Context
 from mmac.isa.verify.dataflow import check_dataflow
 from mmac.isa.verify.metadata import check_metadata
@@ -46,5 +48,6 @@ def verify(program: Program) -> None:
     accesses = check_addresses(context)
     handovers = check_races(context, accesses)
     check_dataflow(context, accesses)
+    check_binding(context, handovers)
     tiles = check_tiles(context, accesses, handovers)
     check_overflow(context, accesses, handovers, tiles)

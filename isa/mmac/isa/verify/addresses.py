@@ -27,7 +27,7 @@ class Accesses:
 
     Attributes:
         dram: DRAM bytes that a load or store touches in all its iterations; missing if there are none.
-        directories: the directory entries that a `load.terms` may select, each once.
+        directories: [n, h, w, c] the directory entries that a `load.terms` selects, by the positions of its walk.
         sizes: per use (in the order of `USES`) the bytes of a scratchpad that it touches at most.
     """
 
@@ -95,7 +95,8 @@ def _reach(context: Context, site: Site) -> Reach | None:
 def _directory(context: Context, site: Site) -> npt.NDArray[np.void]:
     """All entries that the walk selects; checks them against the image."""
     image = context.program.image
-    addresses = _entry_addresses(context, site)
+    grid = _entry_addresses(context, site)
+    addresses = grid.ravel()
     dtype = directory_dtype(context.levels)
     entries: npt.NDArray[np.void] = image[addresses[:, None] + np.arange(dtype.itemsize)].view(dtype)[:, 0]
     sizes = entries["level"]["bytes"].astype(np.int64)
@@ -108,11 +109,11 @@ def _directory(context: Context, site: Site) -> npt.NDArray[np.void]:
         if wrong.any():
             entry = int(addresses[wrong.argmax()])
             raise context.error(site.pc, f"the directory entry at {entry:#x} has {found}", allowed)
-    return entries
+    return entries.reshape(grid.shape)
 
 
 def _entry_addresses(context: Context, site: Site) -> npt.NDArray[np.int64]:
-    """DRAM addresses of the directory entries that the walk selects, rising."""
+    """[n, h, w, c] DRAM addresses of the directory entries that the walk selects, one axis per dimension."""
     view = site.op.views["t"]
     total = 1
     parts = []
@@ -126,10 +127,9 @@ def _entry_addresses(context: Context, site: Site) -> npt.NDArray[np.int64]:
     if total > MAX_TILES:
         raise ResourceError(context.where(site.pc), f"it walks over {total} directory entries", f"{MAX_TILES}")
     context.spend(total * view.elem, site.pc)
-    addresses = np.array([view.base], np.int64)
+    addresses = np.array(view.base, np.int64)
     for origin, step_size, count, stride in parts:
-        moved = (origin + step_size * np.arange(count, dtype=np.int64)) * stride
-        addresses = np.unique(addresses[:, None] + moved)
+        addresses = addresses[..., None] + (origin + step_size * np.arange(count, dtype=np.int64)) * stride
     return addresses
 
 

@@ -10,6 +10,9 @@ from mmac.isa.program import Program
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
 from mmac.isa.structure import Node, Op, Step, parse
 
+DIMS = "nhwc"
+"""Names of the dimensions of a view."""
+
 MAX_WORK = 1 << 33
 """Bytes that the proofs may look at in total: some seconds. Honest programs need about their DRAM traffic once."""
 
@@ -20,11 +23,13 @@ class Site:
 
     Attributes:
         op: the instruction with its registers.
-        counts: iterations of the loops around it, the outermost first.
+        loops: positions of the loops around it, the outermost first.
+        counts: their iterations.
         node: number of the top-level node of the tree that it belongs to.
     """
 
     op: Op
+    loops: tuple[int, ...]
     counts: tuple[int, ...]
     node: int
 
@@ -33,6 +38,10 @@ class Site:
         """Position in the code."""
         return self.op.pc
 
+    def encloses(self, other: Site) -> bool:
+        """True if all loops around this instruction are around `other` too."""
+        return other.loops[: len(self.loops)] == self.loops
+
 
 class Context:
     """A program under verification."""
@@ -40,7 +49,7 @@ class Context:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes: tuple[Node, ...] = parse(program.code)
-        self.sites = tuple(site for number, node in enumerate(self.nodes) for site in _sites(node, (), number))
+        self.sites = tuple(site for number, node in enumerate(self.nodes) for site in _sites(node, (), (), number))
         self.levels = len(program.plan.levels)
         self._work = 0
 
@@ -67,9 +76,9 @@ class Context:
             raise ResourceError(self.where(pc), "the proofs up to here take too much work", f"{MAX_WORK} steps")
 
 
-def _sites(node: Node, counts: tuple[int, ...], number: int) -> Iterator[Site]:
+def _sites(node: Node, loops: tuple[int, ...], counts: tuple[int, ...], number: int) -> Iterator[Site]:
     if isinstance(node, Op):
-        yield Site(node, counts, number)
+        yield Site(node, loops, counts, number)
         return
     for child in node.body:
-        yield from _sites(child, (*counts, node.count), number)
+        yield from _sites(child, (*loops, node.pc), (*counts, node.count), number)

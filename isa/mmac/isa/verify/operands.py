@@ -9,10 +9,8 @@ from mmac.isa import table
 from mmac.isa.program import directory_dtype
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr, bits_float
 from mmac.isa.structure import Step, View
-from mmac.isa.verify.context import Context, Site
+from mmac.isa.verify.context import DIMS, Context, Site
 from mmac.isa.verify.uses import USES
-
-DIMS = "nhwc"
 
 MAX_SCALE = 2.0**64
 """Beyond this, products with accumulators could leave the range of binary32."""
@@ -183,7 +181,6 @@ def _check_mmac(context: Context, site: Site, instr: table.Mmac) -> None:
     _require(x.box[3] == needed, f"the box of x has {x.box[3]} channels", f"{needed} for {y.box[3]} of y")
     layers = len(context.program.plan.layers)
     _require(instr.layer < layers, f"layer {instr.layer}", f"the plan has {layers}")
-    _require(instr.format in set(table.TermFormat), f"term format {instr.format}", f"0 … {max(table.TermFormat)}")
     for name in ("split_m", "split_n", "split_k"):
         _require(getattr(instr, name) >= 1, f"{name} is 0", "1 or more")
     if instr.first != NONE_LOOP:

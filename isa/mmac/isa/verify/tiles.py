@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import streams, table, terms
-from mmac.isa.errors import MalformedError, VerificationError
-from mmac.isa.plan import GROUP_SIZE
+from mmac.isa.errors import MalformedError, ResourceError, VerificationError
+from mmac.isa.plan import GROUP_SIZE, MAX_BETA
 from mmac.isa.structure import Op
 from mmac.isa.table import TermFormat
 from mmac.isa.verify.addresses import Accesses
@@ -19,6 +20,9 @@ from mmac.isa.verify.races import Handovers
 
 CHUNK = 1 << 17
 """Groups decoded at once, so that temporaries stay small."""
+
+MAX_CHANNELS = 1 << 24
+"""Output channels of all weight tiles of one directory: sums are kept for each."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,27 +37,41 @@ class TileFormat:
     alphas: tuple[int, ...]
 
 
-def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> Mapping[int, int]:
+@dataclass(frozen=True)
+class Magnitudes:
+    """Σ|w| of each output channel of each tile of a directory, the largest of all levels: [n, h, w, c, channels].
+
+    Attributes:
+        bound: not less than that, as all terms were of one sign.
+        exact: computes it exactly, which takes much longer.
+    """
+
+    bound: Ints
+    exact: Callable[[], Ints]
+
+
+def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> Mapping[int, Magnitudes]:
     """Check every tile that an `mmac` reads.
 
     Returns:
-        For each `mmac`, by position in the code: a bound of Σ|w| over the groups of one tile for any output channel,
-        at any level.
+        For each `mmac`, by position in the code, the weights that it may read.
 
     Raises:
         VerificationError: a stream that does not decode, or not to the lengths and term counts in the directory.
+        ResourceError: more channels than can be kept.
     """
     sites = {site.pc: site for site in context.sites}
-    bounds: dict[int, int] = {}
-    known: dict[tuple[TileFormat, bytes], int] = {}
+    weights: dict[int, Magnitudes] = {}
+    known: dict[tuple[TileFormat, tuple[int, ...], bytes], Magnitudes] = {}
     for reader, loader in sorted(handovers.tiles):
         form = _format(context, sites[reader].op)
         entries = accesses.directories[loader]
-        key = form, entries.tobytes()
+        key = form, entries.shape, entries.tobytes()
         if key not in known:
-            known[key] = _check(context, loader, reader, form, entries)
-        bounds[reader] = max(bounds.get(reader, 0), known[key])
-    return bounds
+            bound = _check(context, loader, reader, form, entries.ravel()).reshape(*entries.shape, form.channels)
+            known[key] = Magnitudes(bound, functools.partial(_exact, context, loader, form, entries))
+        weights[reader] = known[key]
+    return weights
 
 
 def _format(context: Context, op: Op) -> TileFormat:
@@ -65,43 +83,69 @@ def _format(context: Context, op: Op) -> TileFormat:
     return TileFormat(TermFormat(instr.format), groups, op.views["y"].box[3], alphas)
 
 
-def _check(context: Context, loader: int, reader: int, form: TileFormat, entries: npt.NDArray[np.void]) -> int:
-    """All tiles of one directory; returns the bound of Σ|w|."""
+def _check(context: Context, loader: int, reader: int, form: TileFormat, entries: npt.NDArray[np.void]) -> Ints:
+    """All tiles of one directory; returns the bounds of Σ|w|, [T, channels]."""
     needed = form.groups * form.channels
     wrong = entries["groups"] != needed
     if wrong.any():
         found = f"it loads a tile of {entries['groups'][wrong.argmax()]} groups for {context.where(reader)}"
         raise context.error(loader, found, f"{needed}: {form.groups} × {form.channels} channels")
+    if len(entries) * form.channels > MAX_CHANNELS:
+        found = f"its directory has {len(entries)} weight tiles of {form.channels} channels"
+        raise ResourceError(context.where(loader), found, f"{MAX_CHANNELS} channels in all")
     # a level costs a pass over the headers, a term a pass over the codes
     context.spend(len(entries) * needed * GROUP_SIZE * 4, loader)
-    bound, step = 0, max(1, CHUNK // needed)
-    for start in range(0, len(entries), step):
-        part = entries[start : start + step]
-        count, sums = _read(context, loader, form, part)
-        _compare(context, loader, form, part, count)
-        bound = max(bound, int(sums.reshape(len(part), form.groups, form.channels).sum(axis=1).max()))
-    return bound
+    bounds = np.empty((len(entries), form.channels), np.int64)
+    for part in _chunks(form, len(entries)):
+        count, sums = _read(context, loader, form, entries[part])
+        _compare(context, loader, form, entries[part], count)
+        bounds[part] = sums.reshape(-1, form.groups, form.channels).sum(axis=1)
+    return bounds
+
+
+def _exact(context: Context, loader: int, form: TileFormat, entries: npt.NDArray[np.void]) -> Ints:
+    """What `Magnitudes.exact` says, of tiles that have been checked."""
+    tiles = entries.ravel()
+    largest = np.zeros((len(tiles), form.channels), np.int64)
+    context.spend(largest.size * form.groups * GROUP_SIZE * 4 * len(form.alphas), loader)
+    for part in _chunks(form, len(tiles)):
+        data, sizes = _streams(context, tiles[part])
+        all_terms = streams.decode(form.kind, data, (len(sizes), form.groups, form.channels), form.alphas, sizes)
+        for alpha in form.alphas:
+            sums = np.abs(all_terms.largest(alpha).values()).sum(axis=(1, 3), dtype=np.int64)
+            np.maximum(largest[part], sums, out=largest[part])
+    return largest.reshape(*entries.shape, form.channels)
+
+
+def _chunks(form: TileFormat, tiles: int) -> Iterator[slice]:
+    step = max(1, CHUNK // (form.groups * form.channels))
+    return (slice(start, start + step) for start in range(0, tiles, step))
+
+
+def _streams(context: Context, entries: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """The streams of tiles one after the other, and their sizes."""
+    image, sizes = context.program.image, entries["level"]["bytes"][:, -1].astype(np.int64)
+    parts = [image[o : o + s] for o, s in zip(entries["offset"].tolist(), sizes.tolist(), strict=True)]
+    return np.concatenate(parts), sizes
 
 
 def _read(context: Context, loader: int, form: TileFormat, entries: npt.NDArray[np.void]) -> tuple[Ints, Ints]:
     """Terms of each group of each tile, [T, G·N], and a bound of the Σ|w| of each group, [T·G·N]."""
-    image = context.program.image
-    sizes = entries["level"]["bytes"][:, -1].astype(np.int64)
-    data = np.concatenate([image[o : o + s] for o, s in zip(entries["offset"].tolist(), sizes.tolist(), strict=True)])
+    data, sizes = _streams(context, entries)
     needed = form.groups * form.channels
     if form.kind == TermFormat.RAW and (sizes == needed * GROUP_SIZE).all():
         weights = data.view(np.int8).reshape(-1, GROUP_SIZE)
         count = np.minimum(terms.group_term_count(weights).ravel(), form.alphas[-1])
-        return count.reshape(len(entries), needed).astype(np.int64), _MAGNITUDE[data].reshape(weights.shape).sum(
-            1, np.int64
-        )
+        sums = _LARGEST[data].reshape(weights.shape).sum(axis=1, dtype=np.int64)
+        return count.reshape(len(entries), needed).astype(np.int64), sums
     try:
         decoded = streams.decode(form.kind, data, (len(entries), form.groups, form.channels), form.alphas, sizes)
     except MalformedError as error:
         raise VerificationError(context.where(loader), f"a weight tile: {error.found}", error.allowed) from None
-    # every code counts 2^exponent; the codes beyond a group's count are 0 and would count 1
+    # every code counts 2^exponent, 64 · 2^7 at most in a group; those beyond a group's count are 0 and would count 1
     count = decoded.count.astype(np.int64)
-    sums = np.left_shift(np.uint8(1), decoded.exponent).sum(axis=1, dtype=np.int64) - (decoded.codes.shape[1] - count)
+    sums = np.left_shift(np.uint8(1), decoded.exponent).sum(axis=1, dtype=np.uint16)
+    sums = sums - (decoded.codes.shape[1] - count)
     return count.reshape(len(entries), needed), sums
 
 
@@ -119,10 +163,12 @@ def _compare(context: Context, loader: int, form: TileFormat, entries: npt.NDArr
                                     f"{np.broadcast_to(true, wrong.shape)[tile]} as its stream")  # fmt: skip
 
 
-def _magnitudes() -> npt.NDArray[np.uint8]:
-    """Σ 2^e over the terms of each int8, indexed by its byte: no truncation of it is larger."""
-    positive, negative = terms.signed_digits(np.arange(256, dtype=np.uint8).view(np.int8))
-    return (positive | negative).astype(np.uint8)
+def _largest() -> npt.NDArray[np.uint8]:
+    """Largest magnitude of each int8 with any number of its terms dropped, indexed by its byte."""
+    weights = np.arange(256, dtype=np.uint8).view(np.int8)
+    kept = [terms.truncate_values(weights, count) for count in range(1, MAX_BETA + 1)]
+    largest: npt.NDArray[np.uint8] = np.abs(kept).max(axis=0).astype(np.uint8)
+    return largest
 
 
-_MAGNITUDE = _magnitudes()
+_LARGEST = _largest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,6 +64,26 @@ def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
         row = number if layer.per_level else 0
         expected = definition.requantize(sums, bias[row], scale[row], q)
         np.testing.assert_array_equal(execute(program, number, {"x": x}, "y"), expected, str(level))
+
+
+@given(st.integers(0, 1), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_requantization_at_its_extremes(y_signed: int, seed: int) -> None:
+    """Ties, products beyond int32 and binary32, denormal and zero scales, biases that leave hardly room for a sum."""
+    rng = np.random.default_rng(seed)
+    scale = np.array([[0.5, 0.25, 0.125, 2.0**-16, 1.5, 1e6, 3e38, 1e-38, 1e-45, 0.0, 2.0**-23, 2.0**-24] * 4])
+    channels = scale.shape[1]
+    bias = rng.choice([-(2**31) + 2**17, -12345, -1, 0, 1, 54321, 2**24 + 1, 2**31 - 2**17], (1, channels))
+    q = Quantization(a_zero=7, y_zero=3, y_signed=y_signed, y_min=-128 * y_signed, y_max=255 - 128 * y_signed)
+    x = rng.integers(0, 256, (1, 3, 5, 2)).astype(np.uint8)
+    weights = rng.choice([-128, -31, 1, 77, 128], (channels, 1, 1, 2))
+    builder = Builder((FULL,))
+    source, result = builder.tensor("x", x.shape), builder.tensor("y", (1, 3, 5, channels), q.y_dtype)
+    builder.array_layer(source, result, weights, bias, scale.astype(np.float32), q=q)
+    sums = definition.convolution(x, weights, Window(), 1, q, FULL.alpha, FULL.beta)
+    with np.errstate(over="ignore"):
+        expected = definition.requantize(sums, bias[0], scale[0].astype(np.float32), q)
+    np.testing.assert_array_equal(execute(builder.build(), 0, {"x": x}, "y"), expected)
 
 
 @given(broadcasts(), quantizations(), st.sampled_from(["vadd", "vmul"]), st.integers(0, 2**32 - 1))

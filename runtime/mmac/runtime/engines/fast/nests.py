@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mmac.isa import table
 from mmac.isa.program import PARAM_DTYPE
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr
+from mmac.isa.spec import NONE_LOOP, Instr
 from mmac.isa.structure import Node, Op, Repeat, Ring, Step, View
 
 _SYNC = (table.SyncLoad, table.SyncCompute, table.SyncStore)
@@ -103,7 +103,7 @@ class Nest:
 
     def is_closed(self) -> bool:
         """True if every scratchpad byte that it reads was written by itself before (so it can run by itself)."""
-        return all(_starts_sums(leaf.op) for leaf in self.leaves) and all(
+        return all(
             any(
                 source.op.pc < reader.op.pc and written(source.op) == ring and _written_bytes(source.op) >= size
                 for source in self.leaves
@@ -124,13 +124,6 @@ def written(op: Op) -> Ring | None:
             return None
         case _:
             return op.rings["out"]
-
-
-def _starts_sums(op: Op) -> bool:
-    """True unless it adds to accumulators that it has not set itself."""
-    if not isinstance(op.instr, table.Mmac) or op.instr.first == NONE_LOOP:
-        return True
-    return op.instr.first != LEVEL_LOOP and not op.rings["acc"].mask >> op.instr.first & 1
 
 
 def _elements(view: View) -> int:

@@ -24,11 +24,11 @@ WEIGHT_ZERO = 128
 
 @dataclass(frozen=True)
 class Data:
-    """Data values as codes: part i of the value of byte b is ``tables[i][b] - zero``, unless b is `lost`."""
+    """Data values as codes: part i of the value of byte b is ``tables[i][b] - zero``, and `values` [256] their sum."""
 
     tables: tuple[Bytes, ...]
     zero: int
-    lost: Mask
+    values: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,41 +44,27 @@ class Coefficients:
     negative: Mask
 
 
-def fit_data(values: npt.NDArray[np.int16], possible: Mask, zero: int) -> tuple[Data, ...]:
-    """Split data values into parts of eight bits.
+def fit_data(values: npt.NDArray[np.int16], possible: Mask, zero: int) -> Data:
+    """Split data values into parts of eight bits, as few as possible: one, or two halves.
 
     Args:
         values: int16[256], the truncated data value of each byte.
         possible: bool[256], bytes that can occur; only their values must fit.
         zero: preferred zero point: that of the codes which the bytes are anyway.
-
-    Returns:
-        One way for all data; or, if that takes two parts, before it another way of one part that loses a few bytes.
     """
-    low, high = _range(values[possible])
-    if high - low <= _SPAN:
-        return (_codes((values,), zero, low, high, possible),)
     half = values >> 1
-    exact = _codes((half, values - half), zero, *_range(np.stack([half, values - half])[:, possible]), possible)
-    ends = [(a, a + _SPAN) for a in (low, high - _SPAN) if a <= 0 <= a + _SPAN]
-    usual = [_codes((values,), zero, *window, possible) for window in ends]
-    return min(usual, key=lambda data: int(data.lost.sum())), exact
+    for parts in (values[None], np.stack([half, values - half])):
+        # padding, which is 0, must fit too
+        low, high = int(parts[:, possible].min(initial=0)), int(parts[:, possible].max(initial=0))
+        if high - low <= _SPAN:
+            break
+    # any zero with 0 ≤ low + zero and high + zero ≤ 255 does
+    zero = min(max(zero, -low), _SPAN - high)
+    tables = np.clip(parts + zero, 0, _SPAN).astype(np.uint8)
+    return Data(tuple(tables), zero, np.where(possible, values, 0).astype(np.float32))
 
 
 _SPAN = 255
-
-
-def _range(values: npt.NDArray[np.int16]) -> tuple[int, int]:
-    """Least and greatest; padding, which is 0, must fit too."""
-    return int(values.min(initial=0)), int(values.max(initial=0))
-
-
-def _codes(parts: Sequence[npt.NDArray[np.int16]], zero: int, low: int, high: int, possible: Mask) -> Data:
-    # any zero with 0 ≤ low + zero and high + zero ≤ 255 does
-    zero = min(max(zero, -low), _SPAN - high)
-    shifted = np.stack(parts) + zero
-    lost = possible & ((shifted < 0) | (shifted > _SPAN)).any(axis=0)
-    return Data(tuple(np.clip(shifted, 0, _SPAN).astype(np.uint8)), zero, lost)
 
 
 def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> Coefficients:
@@ -87,10 +73,12 @@ def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> C
     -128 fits and 128 does not. So an output channel that has only one of them is negated if need be; one that has both
     needs an extra part with either sign. A channel whose bias has no negative in int32 is not negated.
     """
+    plus, minus = (np.flatnonzero(weights == edge) for edge in (_HIGHEST + 1, -_HIGHEST - 1))
     negative = np.zeros(len(weights), np.bool_)
-    if weights.max(initial=0) > _HIGHEST:
-        plus, minus = ((weights == edge).any(axis=(2, 3)) for edge in (_HIGHEST + 1, -_HIGHEST - 1))
-        negative = _signs(plus, minus, bias > np.iinfo(np.int32).min)
+    if plus.size:
+        taps = weights[0, 0].size
+        needs = [[part.tolist() for part in divmod(where // taps, weights.shape[1])] for where in (plus, minus)]
+        negative = _signs(needs, bias > np.iinfo(np.int32).min)
         weights = np.where(negative[:, None, None, None], -weights, weights)
     main = np.minimum(weights, _HIGHEST)
     extra = (weights - main).astype(np.uint8) if weights.max(initial=0) > _HIGHEST else None
@@ -100,28 +88,36 @@ def fit_weights(weights: Weights, bias: npt.NDArray[np.signedinteger[Any]]) -> C
 _HIGHEST = 127
 
 
-def _signs(plus: Mask, minus: Mask, free: Mask) -> Mask:
+def _signs(needs: Sequence[Sequence[Sequence[int]]], free: Mask) -> Mask:
     """Output channels to negate, so that few input channels are needed twice.
 
     Args:
-        plus, minus: bool [O, I], which inputs are needed twice if an output channel is not negated, or is.
+        needs: which (output, input) channels need an extra part if the output channel is not negated, and if it is:
+            for either sign the outputs and the inputs.
         free: output channels that may be negated.
     """
-    negative: Mask = free & plus.any(axis=1) & ~minus.any(axis=1)
-    both = free & plus.any(axis=1) & minus.any(axis=1)
-    needed: Mask = np.logical_or(plus[~free].any(axis=0), (plus & minus)[both].any(axis=0))
-    # inputs that each output channel needs with either sign, output channels that each input is needed by
-    sides: tuple[dict[int, list[int]], ...] = ({}, {})
+    sides: tuple[dict[int, set[int]], ...] = ({}, {})
+    for side, (outputs, inputs) in zip(sides, needs, strict=True):
+        for o, i in zip(outputs, inputs, strict=True):
+            side.setdefault(o, set()).add(i)
+    plus, minus = sides
+    negative = np.zeros(len(free), np.bool_)
+    negative[[o for o in plus if o not in minus and free[o]]] = True
+    both = [o for o in plus if o in minus and free[o]]
+    needed = {i for o, inputs in plus.items() if not free[o] for i in inputs}.union(*(plus[o] & minus[o] for o in both))
+    # by whom, and with which sign, each input is needed; the price of giving it up: whoever would need it takes the
+    # other sign
     users: dict[int, list[tuple[int, int]]] = {}
-    for side, edges in enumerate((plus, minus)):
-        outputs, inputs = np.nonzero(edges & both[:, None])
-        for o, i in zip(outputs.tolist(), inputs.tolist(), strict=True):
-            sides[side].setdefault(o, []).append(i)
-            users.setdefault(i, []).append((o, side))
-    # give up inputs, those first that bind fewest others: whoever would need one takes the other sign
-    for i in sorted(users, key=lambda i: len(users[i])):
-        if not needed[i]:
+    price: dict[int, float] = {}
+    for o in both:
+        for side in (0, 1):
+            share = len(sides[1 - side][o]) / len(sides[side][o])
+            for i in sides[side][o]:
+                users.setdefault(i, []).append((o, side))
+                price[i] = price.get(i, 0) + share
+    for i in sorted(users, key=price.__getitem__):
+        if i not in needed:
             for o, side in users[i]:
                 negative[o] = side == 0
-                needed[sides[1 - side][o]] = True
+                needed |= sides[1 - side][o]
     return negative

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import terms
 from mmac.isa.program import Program, TensorInfo
-from mmac.runtime.engines.fast import kernels, lift
+from mmac.runtime.engines.fast import convolutions, kernels, lift, steps
 from mmac.runtime.engines.fast.dataflow import Dataflow, Piece, Read, Writer
-from mmac.runtime.engines.fast.kernels import Interleave, Operand, Task, Unfold
+from mmac.runtime.engines.fast.kernels import Interleave, Operand, Task, Unfold, Values
 from mmac.runtime.engines.fast.layers import Binary, Convolution, Copy, Layer, Lookup, Opaque, Pool, Window, codes
 from mmac.runtime.engines.fast.operands import fit_data
 from mmac.runtime.engines.fast.regions import Access
@@ -26,7 +26,6 @@ from mmac.runtime.engines.fast.steps import (
     Action,
     Array,
     Assemble,
-    Branch,
     Call,
     Fetch,
     Keep,
@@ -63,16 +62,8 @@ class Value:
         return _image(self.table, self.present)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to compute a layer: the tasks, and the DRAM bytes in its operand with which it goes wrong."""
-
-    tasks: tuple[Task, ...]
-    lost: Mask = field(default_factory=lambda: np.zeros(256, np.bool_))
-
-
-Cache = dict[tuple[int, int | None], tuple[Way, ...]]
-"""Ways to compute a layer, the last of which always works, by layer and level (None if the level does not matter)."""
+Cache = dict[tuple[int, int | None], tuple[Task, ...]]
+"""Tasks that compute a layer, by layer and level (None if the level does not matter)."""
 
 
 @dataclass
@@ -122,7 +113,7 @@ class Schedule:
                 value = self._copy(reads[0])
                 return [Value(value.array, value.shape, layer.table[value.table], value.present)]
         output = Array(layer.y.size)
-        self._branch(self._ways(number, layer, reads), reads, output)
+        self._compute(self._tasks(number, layer, reads), reads, output)
         present = _ANY
         if isinstance(layer, Pool) and not layer.average:
             present = _image(kernels.shift(layer.quant.a_signed), self._possible(reads[0]))
@@ -130,45 +121,26 @@ class Schedule:
 
     # --------------------------------------------------------------------------------------------------- kernels
 
-    def _ways(self, number: int, layer: Convolution | Binary | Pool, reads: tuple[Read, ...]) -> tuple[Way, ...]:
+    def _tasks(self, number: int, layer: Convolution | Binary | Pool, reads: tuple[Read, ...]) -> tuple[Task, ...]:
         key = (number, self.level if isinstance(layer, Convolution) else None)
         if key not in self.cache:
             match layer:
                 case Binary():
-                    self.cache[key] = (Way((kernels.binary(layer, self.threads),)),)
+                    self.cache[key] = (kernels.binary(layer, self.threads),)
                 case Pool():
-                    self.cache[key] = (Way((kernels.pool(layer, self.threads),)),)
+                    self.cache[key] = (kernels.pool(layer, self.threads),)
                 case Convolution():
                     self.cache[key] = self._convolution(layer, self._possible(reads[0]))
         return self.cache[key]
 
-    def _convolution(self, layer: Convolution, possible: Mask) -> tuple[Way, ...]:
+    def _convolution(self, layer: Convolution, possible: Mask) -> tuple[Task, ...]:
         source = layer.source
         beta = self.program.plan.layers[layer.tiles.layer].levels[self.level].beta
         truncated = terms.data_table(source.a_zero, bool(source.a_signed), beta)
         constants = lift.params(self.program, layer.params, layer.y.shape[3], self.level)
         values = weights(self.program, layer, self.level)
-        return tuple(
-            Way(kernels.convolution(layer, data, values, constants, self.threads), data.lost)
-            for data in fit_data(truncated, possible, codes(source.a_zero, source.a_signed))
-        )
-
-    def _branch(self, ways: tuple[Way, ...], reads: tuple[Read, ...], output: Array) -> None:
-        """Compute by the first of the ways unless a byte occurs with which it goes wrong, else by the next."""
-        if len(ways) == 1:
-            self._compute(ways[0].tasks, reads, output)
-            return
-        value = self._copy(reads[0])
-        before = self.steps, self.operands
-        lists = []
-        for way in ways:
-            # what only one branch computes is not there for others
-            self.steps, self.operands = [], dict(self.operands)
-            self._compute(way.tasks, reads, output)
-            lists.append(tuple(self.steps))
-            self.steps, self.operands = before
-        looked_for = np.flatnonzero(ways[0].lost[value.table] & value.present)
-        self.steps.append(Branch(value.array, tuple(looked_for.tolist()), *lists))
+        data = fit_data(truncated, possible, codes(source.a_zero, source.a_signed))
+        return convolutions.convolution(layer, data, values, constants, self.threads)
 
     def _compute(self, tasks: tuple[Task, ...], reads: tuple[Read, ...], output: Array) -> None:
         for task in tasks:
@@ -197,8 +169,13 @@ class Schedule:
             return Value(value.array, read.shape, value.table, value.present)
         return Value(self._through(read, _SAME), read.shape, _SAME, self._possible(read))
 
-    def _operand(self, read: Read, operand: Operand) -> Array:
+    def _operand(self, read: Read, operand: Operand | Values) -> Array:
         """An array with what a read sees, as a kernel wants it."""
+        if isinstance(operand, Values):
+            value = self._copy(read)
+            output = Array(4 * math.prod(read.shape))
+            self.steps.append(steps.Values(value.array, operand.table[value.table], output))
+            return output
         match operand.form:
             case Unfold() as form:
                 return self._unfold(read, operand, form)

@@ -218,11 +218,39 @@ class Run:
         session = self.kernel.session
         binding = session.io_binding()
         for i, (array, shape) in enumerate(zip(self.inputs, self.kernel.inputs, strict=True)):
-            binding.bind_input(f"x{i}", "cpu", 0, np.uint8, shape, _address(array))
+            binding.bind_input(f"x{i}", "cpu", 0, self.kernel.dtype, shape, _address(array))
         binding.bind_output("y", "cpu", 0, np.uint8, self.kernel.output, _address(self.output))
 
         def run(memory: Memory, results: Results) -> None:
             session.run_with_iobinding(binding)
+
+        return run
+
+
+@dataclass(frozen=True)
+class Values:
+    """Bytes to binary32, by a table."""
+
+    source: Array
+    table: npt.NDArray[np.float32]
+    output: Array
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """The bytes."""
+        return [self.source]
+
+    @property
+    def writes(self) -> Sequence[Array]:
+        """Four bytes for each."""
+        return [self.output]
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        source, target, table = self.source.numpy([-1]), self.output.numpy([-1]).view(np.float32), self.table
+
+        def run(memory: Memory, results: Results) -> None:
+            table.take(source, mode="clip", out=target)
 
         return run
 
@@ -278,39 +306,6 @@ class Keep:
 
         def run(memory: Memory, results: Results) -> None:
             results[self.name] = source.copy().view(self.dtype).reshape(self.shape)
-
-        return run
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One of two lists of steps: `rare` if any of some bytes occurs in an array, else `usual`."""
-
-    source: Array
-    bytes: tuple[int, ...]
-    usual: tuple[Step, ...]
-    rare: tuple[Step, ...]
-
-    @property
-    def reads(self) -> Sequence[Array]:
-        """What any of the steps needs, its own intermediate results too."""
-        return [self.source, *(array for step in (*self.usual, *self.rare) for array in step.reads)]
-
-    @property
-    def writes(self) -> Sequence[Array]:
-        """What any of the steps fills."""
-        arrays = {id(array): array for step in (*self.usual, *self.rare) for array in step.writes}
-        return list(arrays.values())
-
-    def bind(self) -> Action:
-        """See `Step`."""
-        buffer, looked_for = self.source.buffer, self.bytes
-        usual, rare = ([step.bind() for step in steps] for steps in (self.usual, self.rare))
-
-        def run(memory: Memory, results: Results) -> None:
-            actions = rare if any(buffer.find(byte) >= 0 for byte in looked_for) else usual
-            for action in actions:
-                action(memory, results)
 
         return run
 
