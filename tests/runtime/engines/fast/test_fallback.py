@@ -115,3 +115,14 @@ def test_scratchpad_contents_that_outlive_a_nest_keep_the_whole_program_on_the_r
     memory.write("a", X.transpose(0, 3, 1, 2))
     kept = engine.run(0, memory, 0, {"c"})
     np.testing.assert_array_equal(kept["c"].transpose(0, 2, 3, 1), DOUBLE[DOUBLE[X]])
+
+
+def test_boxes_that_lie_outside_their_view_are_all_padding() -> None:
+    builder = three_tables()
+    in_second_table(0, table.Dim.H, origin=40)(builder)
+    program = builder.build()
+    check(program)
+    memory = Memory(program)
+    memory.write("a", X.transpose(0, 3, 1, 2))
+    kept = fast(program).run(0, memory, 0, {"c"})
+    assert len(np.unique(kept["c"])) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from mmac.isa.plan import FULL, PAPER_LEVELS, Level
 from mmac.isa.program import Program
 from mmac.isa.table import TermFormat
 from mmac.runtime import engines
-from mmac.runtime.engines.fast import FastEngine
+from mmac.runtime.engines.fast import FastEngine, convolutions
 from mmac.runtime.engines.fast.layers import Opaque
 from mmac.runtime.memory import Memory
 from tests.runtime import definition
@@ -39,8 +41,36 @@ def execute(program: Program, level: int, inputs: dict[str, Array], name: str) -
 
 
 @given(layers(), st.sampled_from([LEVELS, PAPER_LEVELS]))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=70)
 def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
+    check_array_layer(layer, levels)
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "nothing is unfolded": {"_UNFOLDED": 0},
+    "sums need int32": {"_fits_binary32": lambda *_: False},
+    "no general kernel for few channels": {"_FEW": 0},
+    "a general kernel for all channels with an extra part": {"_FEW": 1 << 16},
+    "only layers that need it are unfolded": {"_NARROW": 0},
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_array_layer_by_kernels_that_small_layers_do_without(choice: str) -> None:
+    """As above, with other limits on what is chosen when."""
+
+    @given(layers())
+    @settings(deadline=None, max_examples=12)
+    def check(layer: Layer) -> None:
+        check_array_layer(layer, LEVELS[:3])
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CHOICES[choice].items():
+            patch.setattr(convolutions, name, value)
+        check()
+
+
+def check_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
     rng = np.random.default_rng(layer.seed)
     q, window = layer.q, layer.window
     x = raw(rng, layer.x, q.a_signed)

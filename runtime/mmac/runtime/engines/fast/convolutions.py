@@ -117,7 +117,7 @@ class _Convolution:
         positions: Shape,
         geometry: Mapping[str, Any] | None = None,
     ) -> Task:
-        """All values of every window, for every part of the data, and those again that have an extra part of weights."""
+        """For every part of the data, all values of a window, and those again that have an extra part of weights."""
         n, h, w, _ = positions
         kernel, again = fitted.main, np.empty(0, np.intp)
         if fitted.extra is not None:

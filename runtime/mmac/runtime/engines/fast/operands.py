@@ -97,9 +97,9 @@ def _signs(needs: Sequence[Sequence[Sequence[int]]], free: Mask) -> Mask:
         free: output channels that may be negated.
     """
     sides: tuple[dict[int, set[int]], ...] = ({}, {})
-    for side, (outputs, inputs) in zip(sides, needs, strict=True):
-        for o, i in zip(outputs, inputs, strict=True):
-            side.setdefault(o, set()).add(i)
+    for inputs_of, places in zip(sides, needs, strict=True):
+        for o, i in zip(*places, strict=True):
+            inputs_of.setdefault(o, set()).add(i)
     plus, minus = sides
     negative = np.zeros(len(free), np.bool_)
     negative[[o for o in plus if o not in minus and free[o]]] = True

@@ -74,6 +74,8 @@ class Region:
     def window(self, memory: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The elements, in an array with one entry per byte of DRAM."""
         item = memory.itemsize
+        if 0 in self.shape:  # its base may lie outside
+            return np.empty(self.shape, memory.dtype)
         return np.ndarray(self.shape, memory.dtype, memory, self.base * item, tuple(s * item for s in self.strides))
 
     def overlaps(self, other: Region) -> bool:
