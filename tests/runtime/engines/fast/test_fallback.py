@@ -119,7 +119,7 @@ def test_scratchpad_contents_that_outlive_a_nest_keep_the_whole_program_on_the_r
 
 def test_boxes_that_lie_outside_their_view_are_all_padding() -> None:
     builder = three_tables()
-    in_second_table(0, table.Dim.H, origin=40)(builder)
+    in_second_table(0, table.Dim.H, origin=1_000_000)(builder)
     program = builder.build()
     check(program)
     memory = Memory(program)
