@@ -96,6 +96,15 @@ def test_nodes_in_any_order_get_unique_names(tmp_path: Path) -> None:
     assert [node.name for node in state.graph] == ["same", "same_2", "same_3"]
 
 
+def test_nodes_without_names(tmp_path: Path) -> None:
+    proto = model("(float[2] x) => (float[2] y) { a = Relu (x) b = Relu (a) y = Exp (b) }")
+    for node in proto.graph.node:
+        node.name = ""
+    proto.graph.node[2].name = "Relu_0"
+    state = ImportModel().apply(save(proto, tmp_path))
+    assert [node.name for node in state.graph] == ["Relu_0", "Relu_1", "Relu_0_2"]
+
+
 def test_external_data(tmp_path: Path) -> None:
     proto = model(CONV)
     path = tmp_path / "external.onnx"
@@ -203,6 +212,23 @@ def test_unknown_opset(tmp_path: Path) -> None:
         proto.opset_import[0].version = 99
 
     assert "opset 99; opset 1…" in failure(edited(tmp_path, change), UnsupportedError)
+
+
+def test_opset_that_cannot_be_converted(tmp_path: Path) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.opset_import[0].version = 9
+        proto.graph.node.append(onnx.helper.make_node("Loop", ["m", "c"], ["z"], body=onnx.GraphProto(name="empty")))
+
+    message = failure(edited(tmp_path, change), MmacError)
+    assert "edited.onnx" in message
+
+
+def test_input_of_unknown_rank(tmp_path: Path) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        proto.graph.input[0].type.tensor_type.ClearField("shape")
+
+    message = failure(edited(tmp_path, change), UsageError)
+    assert "input 'x': no rank declared; inputs of known rank; declare its shape" in message
 
 
 def test_unknown_operator(tmp_path: Path) -> None:

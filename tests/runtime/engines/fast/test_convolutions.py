@@ -8,7 +8,7 @@ import pytest
 from mmac.isa import structure
 from mmac.isa.plan import FULL, Level
 from mmac.runtime import engines
-from mmac.runtime.engines.fast import FastEngine, convolutions
+from mmac.runtime.engines.fast import FastEngine, convolutions, kernels
 from mmac.runtime.memory import Memory
 from tests.runtime import definition
 from tests.runtime.definition import Array, Quantization, Window
@@ -23,7 +23,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ops of the kernels of convolutions, as they are made from now on."""
     made: list[str] = []
 
-    class Graph(convolutions.Graph):
+    class Graph(kernels.Graph):
         def add(self, op: str, *operands: str | Array | np.generic, **attributes: object) -> str:
             if op in {"QLinearConv", "ConvInteger", "Gemm", "Conv"}:
                 kernel = attributes.get("kernel_shape")
