@@ -10,6 +10,7 @@ import pytest
 from mmac.compiler.frontend import ImportModel
 from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms, run
 from mmac.isa.plan import FULL, PAPER_LEVELS
+from tests.commands import DATA
 from tests.compiler.graph import machine
 from tests.compiler.graph.small import feeds, model, original, samples, save
 
@@ -103,7 +104,15 @@ def _models() -> dict[str, onnx.ModelProto]:
             two=np.array([2]),
             zero_index=np.array([0]),
         ),
+        "fashion": _bundled(),
     }
+
+
+def _bundled() -> onnx.ModelProto:
+    """The trained model that comes with the command line, for one image."""
+    proto = onnx.load(DATA / "fashion_mnist_cnn.onnx")
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    return proto
 
 
 MODELS = _models()

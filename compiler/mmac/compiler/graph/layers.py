@@ -105,4 +105,4 @@ def weight_refusal(node: ir.Node) -> str:
         return f"weights are {dtype.name.lower() if dtype else 'of unknown type'}, not int8 or uint8"
     weights = integer_weights(node)
     low, high = int(weights.min()), int(weights.max())
-    return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not −128…127"
+    return "" if low >= -128 and high <= 127 else f"weights minus their zero point reach {low}…{high}, not -128…127"

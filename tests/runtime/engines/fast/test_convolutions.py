@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mmac.isa import structure
+from mmac.isa import structure, terms
 from mmac.isa.plan import FULL, Level
 from mmac.runtime import engines
 from mmac.runtime.engines.fast import FastEngine, convolutions, kernels
+from mmac.runtime.engines.fast.operands import WEIGHT_ZERO, fit_data, fit_weights
 from mmac.runtime.memory import Memory
 from tests.runtime import definition
 from tests.runtime.definition import Array, Quantization, Window
@@ -24,11 +29,11 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
 
     class Graph(kernels.Graph):
-        def add(self, op: str, *operands: str | Array | np.generic, **attributes: object) -> str:
+        def add(self, op: str, *operands: str | Array | np.generic, domain: str = "", **attributes: Any) -> str:
             if op in {"QLinearConv", "ConvInteger", "Gemm", "Conv"}:
                 kernel = attributes.get("kernel_shape")
-                made.append(op if kernel is None else f"{op} {tuple(map(int, kernel))}")  # type: ignore[call-overload]
-            return super().add(op, *operands, **attributes)
+                made.append(op if kernel is None else f"{op} {tuple(map(int, kernel))}")
+            return super().add(op, *operands, domain=domain, **attributes)
 
     monkeypatch.setattr(convolutions, "Graph", Graph)
     return made
@@ -37,7 +42,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def run(
     weights: Array, zero: int = 0, groups: int = 1, window: Window = WINDOW, level: Level = FULL, size: int = 5
 ) -> None:
-    """Compare with the definition; weights [O, kernel h, kernel w, I]."""
+    """Compare with the definition, after a table operation; weights [O, kernel h, kernel w, I]."""
     rng = np.random.default_rng(7)
     channels = len(weights)
     q = Quantization(a_zero=zero, y_zero=11)
@@ -45,12 +50,13 @@ def run(
     scale = rng.choice([2.0**-12, 0.001, 0.01, 0.5, 3e38, 1e-38, 0.0], (1, channels)).astype(np.float32)
     bias = rng.integers(-3000, 3000, (1, channels))
     builder = Builder((level,), image_bytes=1 << 19)
-    source = builder.tensor("x", x.shape)
+    before, source = builder.tensor("before", x.shape), builder.tensor("x", x.shape)
+    builder.lookup(before, source, np.arange(256).astype(np.uint8) ^ np.uint8(0x5A), x.shape)
     result = builder.tensor("y", (1, *window.outputs(size, size), channels))
     builder.array_layer(source, result, weights, bias, scale, window=window, groups=groups, q=q)
     program = builder.build()
     memory = Memory(program)
-    memory.write("x", x.astype(np.uint8).transpose(0, 3, 1, 2))
+    memory.write("before", x.astype(np.uint8).transpose(0, 3, 1, 2) ^ np.uint8(0x5A))
     engine = FastEngine(program, engines.split(program, structure.parse(program.code)))
     found = engine.run(0, memory, 0, {"y"})["y"].transpose(0, 2, 3, 1)
     sums = definition.convolution(x.astype(np.uint8), weights, window, groups, q, level.alpha, level.beta)
@@ -136,3 +142,38 @@ def test_data_of_more_than_eight_bits_whose_sums_exceed_binary32(monkeypatch: py
     monkeypatch.setattr(convolutions, "_fits_binary32", lambda *_: False)
     run(weights(8, 1, both=2), ROUNDED_UP, groups=8, level=Level(64, 1))
     assert made == ["QLinearConv (1, 1)", "QLinearConv (12, 3)"]
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_weights_as_codes(seed: int, extreme_bias: bool) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.choice([-128, -127, 0, 3, 127, 128], (*rng.integers(1, 7, 2), 1, *rng.integers(1, 3, 1)))
+    bias = rng.choice([-(2**31), 5], len(values)) if extreme_bias else np.zeros(len(values), np.int64)
+    fitted = fit_weights(values.astype(np.int16), bias)
+    assert not fitted.negative[bias == -(2**31)].any()
+    sums = fitted.main.astype(int) - WEIGHT_ZERO + (0 if fitted.extra is None else fitted.extra)
+    np.testing.assert_array_equal(np.where(fitted.negative[:, None, None, None], -sums, sums), values)
+    assert fitted.extra is None or fitted.extra.max() == 1
+
+
+@pytest.mark.parametrize("edge", [128, -128])
+def test_signs_leave_few_inputs_with_an_extra_part(edge: int) -> None:
+    values = np.zeros((6, 8, 1, 1), np.int16)
+    values[:, 7] = edge
+    values[np.arange(6), np.arange(6)] = -edge
+    extra = fit_weights(values, np.zeros(6, np.int64)).extra
+    assert extra is not None
+    assert np.flatnonzero(np.any(extra, axis=(0, 2, 3))).tolist() == [7]
+
+
+@pytest.mark.parametrize("beta", [1, 2, 3, 5])
+def test_data_as_codes_for_every_zero_point(beta: int) -> None:
+    for zero in range(256):
+        values = terms.data_table(zero, False, beta)
+        data = fit_data(values, np.ones(256, np.bool_), zero)
+        assert 0 <= data.zero <= 255
+        total = sum(table.astype(int) - data.zero for table in data.tables)
+        np.testing.assert_array_equal(total, values)
+        np.testing.assert_array_equal(data.values, values)
+        assert (len(data.tables) == 1) == (int(values.max(initial=0)) - int(values.min(initial=0)) <= 255)

@@ -174,7 +174,7 @@ class Schedule:
         if isinstance(operand, Values):
             value = self._copy(read)
             output = Array(4 * math.prod(read.shape))
-            self.steps.append(steps.Values(value.array, operand.table, output))
+            self.steps.append(steps.Values(value.array, operand.table[value.table], output))
             return output
         match operand.form:
             case Unfold() as form:
