@@ -31,7 +31,7 @@ def volume(body: str, **constants: Any) -> onnx.ModelProto:
 
 REASONS: dict[str, tuple[onnx.ModelProto, str, str]] = {
     "windows that do not count what is beyond the padding": (
-        image("y = AveragePool <kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], ceil_mode=1, count_include_pad=1>(h)"),
+        image("y = AveragePool<kernel_shape=[3,3],strides=[2,2],pads=[1,1,1,1],ceil_mode=1,count_include_pad=1>(h)"),
         "AveragePool",
         "ceil_mode or auto_pad of this average pool",
     ),
