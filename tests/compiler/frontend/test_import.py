@@ -167,6 +167,13 @@ def test_shapes_that_contradict_each_other(tmp_path: Path) -> None:
     assert "shapes or types do not fit" in failure(save(model(text), tmp_path), MalformedError, h=5)
 
 
+@pytest.mark.parametrize(("channels", "outputs", "group"), [(5, 4, 1), (6, 4, 1), (6, 3, 2)])
+def test_channels_that_do_not_fit_the_weights(tmp_path: Path, channels: int, outputs: int, group: int) -> None:
+    text = f"(float[1,h,8,8] x) => (float[a,b,c,d] y) {{ y = Conv <group={group}> (x, w[{outputs},3,3,3]) }}"
+    message = failure(save(model(text), tmp_path), MalformedError, h=channels)
+    assert f"node 'conv0': shapes or types do not fit: {channels} input channels" in message
+
+
 def test_more_memory_than_the_machine_has(tmp_path: Path) -> None:
     text = "(float[n,k] x) => (float[a,b] y) { y = Relu (x) }"
     message = failure(save(model(text), tmp_path), ResourceError, n=2**22, k=2**22)

@@ -93,6 +93,27 @@ def check_shapes(model: ir.Model, where: str) -> None:
             )
 
 
+def check_channels(model: ir.Model, where: str) -> None:
+    """Refuse convolutions whose weights do not fit their input, which ONNX's shape inference lets pass.
+
+    Raises:
+        MalformedError: names the node and both numbers of channels.
+    """
+    for node in model.graph:
+        if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+            continue
+        data, weights = (static_shape(value) for value in node.inputs[:2])
+        if data is None or weights is None:
+            continue
+        group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+        if group < 1 or data[1] != weights[1] * group or weights[0] % group:
+            raise MalformedError(
+                f"{where}: node {node.name!r}",
+                f"shapes or types do not fit: {data[1]} input channels, weights {list(weights)} in {group} groups",
+                "weights [output channels, input channels / groups, ...]",
+            )
+
+
 @functools.cache
 def _onnxruntime_operators() -> frozenset[tuple[str, str]]:
     from onnxruntime.capi import onnxruntime_pybind11_state as binding

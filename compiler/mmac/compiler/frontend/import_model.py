@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from mmac.compiler.frontend.checks import check_operators, check_shapes, check_weights
+from mmac.compiler.frontend.checks import check_channels, check_operators, check_shapes, check_weights
 from mmac.compiler.frontend.dims import bind_dims
 from mmac.compiler.frontend.infer import infer_shapes
 from mmac.compiler.frontend.read import read_model
@@ -54,6 +54,7 @@ class ImportModel(Pass[Path | str, ir.Model]):
         notes = bind_dims(model, self.dims)
         infer_shapes(model, where)
         check_shapes(model, where)
+        check_channels(model, where)
         if notes:
             model.metadata_props[NOTES] = "\n".join(notes)
         return model
