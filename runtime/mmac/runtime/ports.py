@@ -88,10 +88,12 @@ def quantize(values: Array, scale: float, zero_point: int, dtype: str) -> Array:
     """
     limits = np.iinfo(dtype)
     with np.errstate(over="ignore"):
-        steps = np.rint(values.astype(np.float32) / np.float32(scale))
-    # clamped before the zero point is added: then no float is too large for an integer
-    steps = np.clip(steps, limits.min - zero_point, limits.max - zero_point)
-    quantized: Array = (steps.astype(np.int32) + zero_point).astype(dtype)
+        steps = np.divide(values, np.float32(scale), out=np.empty(values.shape, np.float32))
+    np.rint(steps, out=steps)
+    # clamped before the zero point is added: then every sum is a small integer, exact in binary32
+    np.clip(steps, limits.min - zero_point, limits.max - zero_point, out=steps)
+    steps += np.float32(zero_point)
+    quantized: Array = steps.astype(dtype)
     return quantized
 
 
