@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,6 +121,13 @@ def layers(draw: st.DrawFn) -> Layer:
 @given(layers(), st.sampled_from([LEVELS, PAPER_LEVELS]))
 @settings(deadline=None, max_examples=50)
 def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
+    check_array_layer(layer, levels, lambda program, level, inputs: execute(program, level, inputs, ["y"])["y"])
+
+
+def check_array_layer(
+    layer: Layer, levels: tuple[Level, ...], run: Callable[[Program, int, dict[str, Array]], Array]
+) -> None:
+    """Hold an engine to the definition at every level; `run` gives the tensor y in NHWC."""
     rng = np.random.default_rng(layer.seed)
     q, window = layer.q, layer.window
     x = raw(rng, layer.x, q.a_signed)
@@ -143,7 +150,7 @@ def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
         sums = definition.convolution(x, weights, window, layer.groups, q, level.alpha, level.beta)
         row = number if layer.per_level else 0
         expected = definition.requantize(sums, bias[row], scale[row], q)
-        np.testing.assert_array_equal(execute(program, number, {"x": x}, ["y"])["y"], expected, str(level))
+        np.testing.assert_array_equal(run(program, number, {"x": x}), expected, str(level))
 
 
 @pytest.mark.parametrize("kind", list(TermFormat))

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Reading text that a user named, and writing files so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ import os
 import tempfile
 from pathlib import Path
 
-from mmac.isa.errors import ResourceError, UsageError
+from mmac.isa.errors import MalformedError, ResourceError, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def read_text(path: str | os.PathLike[str], allowed: str) -> str:
+    """The text of a file; `allowed` says what it should hold.
+
+    Raises:
+        UsageError: the file cannot be read.
+        MalformedError: it is not UTF-8.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedError(str(path), "not UTF-8 text", allowed) from None
+    except OSError as error:
+        raise UsageError(str(path), f"cannot be read ({error.strerror})", allowed) from None
 
 
 def write_file(path: str | os.PathLike[str], data: bytes | str) -> None:

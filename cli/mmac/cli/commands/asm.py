@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
-
-from mmac.isa.errors import MalformedError, UsageError
 
 
 @click.command(name="asm", short_help="Assemble a program.")
@@ -19,13 +15,8 @@ def command(source: str, out: str) -> None:
     """
     from mmac.isa.asm import assemble
     from mmac.isa.container import save
+    from mmac.isa.files import read_text
 
-    try:
-        text = Path(source).read_text("utf-8")
-    except UnicodeDecodeError:
-        raise MalformedError(source, "not UTF-8 text", "what `mmac disasm` writes") from None
-    except OSError as error:
-        raise UsageError(source, f"cannot be read ({error.strerror})", "a file of assembly text") from None
-    program = assemble(text, source)
+    program = assemble(read_text(source, "a file of assembly text"), source)
     save(program, out)
     click.echo(f"{out}: {program.name}, {len(program.code)} instructions")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from mmac.isa.errors import MalformedError, ResourceError, UsageError
+from mmac.isa.files import read_text
 from mmac.isa.table import Pad
 
 BRAM36_BYTES = 4096
@@ -194,13 +195,7 @@ def load_target(name_or_path: str | Path) -> Target:
         if text not in target_names():
             raise UsageError(f"target {text!r}", "no such target", ", ".join(target_names()) + ", or a file FILE.toml")
         return parse_target((_PACKAGED / f"{text}.toml").read_text("utf-8"), text)
-    try:
-        content = Path(text).read_text("utf-8")
-    except UnicodeDecodeError:
-        raise MalformedError(text, "not UTF-8 text", "a TOML file") from None
-    except OSError as error:
-        raise UsageError(text, f"cannot be read ({error.strerror})", "a TOML file that exists") from None
-    return parse_target(content, text)
+    return parse_target(read_text(text, "a TOML file"), text)
 
 
 def parse_target(text: str, where: str) -> Target:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mmac.isa import structure
 from mmac.isa.plan import FULL, PAPER_LEVELS, Level
 from mmac.isa.program import Program
-from mmac.isa.table import TermFormat
 from mmac.runtime import engines
 from mmac.runtime.engines.fast import FastEngine, convolutions
 from mmac.runtime.engines.fast.layers import Opaque
@@ -20,9 +19,16 @@ from mmac.runtime.memory import Memory
 from tests.runtime import definition
 from tests.runtime.definition import Array, Quantization, Window
 from tests.runtime.programs import Builder
-from tests.runtime.test_reference import EDGES, Layer, broadcasts, layers, quantizations, raw, windows
-
-LEVELS = (Level(1, 1), Level(8, 2), Level(14, 3), FULL)
+from tests.runtime.test_reference import (
+    LEVELS,
+    Layer,
+    broadcasts,
+    check_array_layer,
+    layers,
+    quantizations,
+    raw,
+    windows,
+)
 
 
 def fast(program: Program) -> FastEngine:
@@ -40,10 +46,14 @@ def execute(program: Program, level: int, inputs: dict[str, Array], name: str) -
     return kept[name].transpose(0, 2, 3, 1)
 
 
+def run_layer(program: Program, level: int, inputs: dict[str, Array]) -> Array:
+    return execute(program, level, inputs, "y")
+
+
 @given(layers(), st.sampled_from([LEVELS, PAPER_LEVELS]))
 @settings(deadline=None, max_examples=70)
 def test_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
-    check_array_layer(layer, levels)
+    check_array_layer(layer, levels, run_layer)
 
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -62,38 +72,12 @@ def test_array_layer_by_kernels_that_small_layers_do_without(choice: str) -> Non
     @given(layers())
     @settings(deadline=None, max_examples=12)
     def check(layer: Layer) -> None:
-        check_array_layer(layer, LEVELS[:3])
+        check_array_layer(layer, LEVELS[:3], run_layer)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CHOICES[choice].items():
             patch.setattr(convolutions, name, value)
         check()
-
-
-def check_array_layer(layer: Layer, levels: tuple[Level, ...]) -> None:
-    rng = np.random.default_rng(layer.seed)
-    q, window = layer.q, layer.window
-    x = raw(rng, layer.x, q.a_signed)
-    shape = (layer.channels, *window.kernel, layer.x[3] // layer.groups)
-    top = 127 if layer.kind == TermFormat.RAW else 128
-    weights = np.clip(rng.choice([rng.integers(-128, 129, shape), rng.choice(EDGES, shape)]), -128, top)
-    constants = (len(levels) if layer.per_level else 1, layer.channels)
-    bias = rng.integers(-2000, 2000, constants)
-    scale = rng.uniform(2**-14, 2**-6, constants).astype(np.float32)
-
-    builder = Builder(levels)
-    source = builder.tensor("x", layer.x, "int8" if q.a_signed else "uint8")
-    result = builder.tensor("y", layer.y, q.y_dtype)
-    builder.array_layer(
-        source, result, weights, bias, scale, window=window, groups=layer.groups, q=q,
-        tile=layer.tile, shift=layer.shift, reduction=layer.reduction, kind=layer.kind,
-    )  # fmt: skip
-    program = builder.build()
-    for number, level in enumerate(levels):
-        sums = definition.convolution(x, weights, window, layer.groups, q, level.alpha, level.beta)
-        row = number if layer.per_level else 0
-        expected = definition.requantize(sums, bias[row], scale[row], q)
-        np.testing.assert_array_equal(execute(program, number, {"x": x}, "y"), expected, str(level))
 
 
 @given(st.integers(0, 1), st.integers(0, 2**32 - 1))
