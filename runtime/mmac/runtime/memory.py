@@ -57,4 +57,18 @@ class Memory:
         if tensor.place is None:
             self.host[name] = array
         else:
-            self.placed(tensor)[...] = array
+            _spread(array, self.placed(tensor))
+
+
+_FEW = 8
+"""Elements along the innermost axis up to which numpy is slow at copying."""
+
+
+def _spread(source: Array, target: Array) -> None:
+    """Copy between layouts."""
+    if target.ndim and target.shape[inner := int(np.argmin(target.strides))] <= _FEW:
+        target, source = np.moveaxis(target, inner, 0), np.moveaxis(source, inner, 0)
+        for part, whole in zip(source, target, strict=True):
+            whole[...] = part
+    else:
+        target[...] = source

@@ -34,6 +34,7 @@ from mmac.runtime.engines.fast.steps import (
     Replace,
     Run,
     Step,
+    Translate,
 )
 from mmac.runtime.engines.fast.weights import weights
 from mmac.runtime.memory import Bytes
@@ -233,6 +234,11 @@ class Schedule:
         return self.operands[key]
 
     def _assemble(self, read: Read, change: Bytes) -> Array:
+        output = Array(math.prod(read.shape))
+        if read.is_alias:
+            value = self._source(read.pieces[0])
+            self.steps.append(Translate(value.array, change[value.table].tobytes(), output))
+            return output
         sources = [self._source(piece) for piece in read.pieces]
         if read.in_dram and read.fill is None and _bytes(change, _ANY) is None:
             return sources[0].array
@@ -241,7 +247,6 @@ class Schedule:
             table = _bytes(change[value.table], value.present)
             parts.append(Part(value.array, value.shape, piece.source, None, table, (piece.place,)))
         fill = None if read.fill is None else change[read.fill]
-        output = Array(math.prod(read.shape))
         self.steps.append(Assemble(tuple(parts), output, read.shape, fill))
         return output
 

@@ -58,13 +58,15 @@ def assign(steps: Sequence[Step], pool: dict[int, list[bytearray]]) -> None:
         last.update({id(array): number for array in (*step.reads, *step.writes)})
     free = defaultdict(list, {size: list(buffers) for size, buffers in pool.items()})
     for number, step in enumerate(steps):
+        ended = {id(array): array for array in (*step.reads, *step.writes) if last[id(array)] == number}
+        if isinstance(step, Translate) and (source := ended.pop(id(step.source), None)):
+            free[source.size].append(source.buffer)  # the output takes its place
         for array in step.writes:
             if free[array.size]:
                 array.buffer = free[array.size].pop()
             else:
                 array.buffer = bytearray(array.size)
                 pool.setdefault(array.size, []).append(array.buffer)
-        ended = {id(array): array for array in (*step.reads, *step.writes) if last[id(array)] == number}
         for array in ended.values():
             free[array.size].append(array.buffer)
 
@@ -74,6 +76,34 @@ def translate(source: Bytes, table: bytes | None) -> Bytes:
     if table is None:
         return source
     return np.frombuffer(source.tobytes().translate(table), np.uint8).reshape(source.shape)
+
+
+@dataclass(frozen=True)
+class Translate:
+    """All of an array through a table, in its own place if nothing else reads it later."""
+
+    source: Array
+    table: bytes
+    output: Array
+
+    @property
+    def reads(self) -> Sequence[Array]:
+        """The source."""
+        return [self.source]
+
+    @property
+    def writes(self) -> Sequence[Array]:
+        """The output."""
+        return [self.output]
+
+    def bind(self) -> Action:
+        """See `Step`."""
+        source, target, table = self.source.buffer, self.output.numpy([-1]), self.table
+
+        def run(memory: Memory, results: Results) -> None:
+            target[...] = np.frombuffer(source.translate(table), np.uint8)
+
+        return run
 
 
 @dataclass(frozen=True)
@@ -103,9 +133,11 @@ class Part:
                 return translate(source, table)
 
         else:
+            row = np.dtype((np.void, len(channels)))  # few bytes: numpy is faster if they are one element
+            places = [place.view(row) for place in places]
 
             def get() -> Bytes:
-                return translate(source.take(channels, axis=-1, mode="clip"), table)
+                return translate(source.take(channels, axis=-1, mode="clip"), table).view(row)
 
         def run() -> None:
             values = get()
