@@ -36,6 +36,7 @@ from tests.isa.source import (
     PRM_READY,
     SLOT,
     TABLE_FREE,
+    TABLE_READY,
     WGT_FREE,
     WGT_READY,
     Dims,
@@ -218,7 +219,7 @@ class Builder:
         has_k = loops.counts["k"] > 1
         load_x = f"load t=t0 p=p0 wait={ACT_FREE} signal={ACT_READY}\n"
         load_w = f"load.terms t=t1 p=p1 wait={WGT_FREE} signal={WGT_READY}\n"
-        load_p = f"load t=t2 p=p2 wait={PRM_FREE} signal={PRM_READY}\n"
+        load_p = f"load.params t=t2 p=p2 wait={PRM_FREE} signal={PRM_READY}\n"
         waits = [ACT_READY] * inner_x + [WGT_READY] * inner_w + [ACC_FREE] * (not has_k)
         signals = [ACT_FREE] * inner_x + [WGT_FREE] * inner_w + [ACC_READY] * (not has_k)
         mmac = (
@@ -239,7 +240,7 @@ class Builder:
             body = loops.wrap("n", tile)
         else:
             store = f"store.acc t=t3 acc=p3 prm=p2 wait={ACC_READY},{PRM_READY} signal={ACC_FREE},{PRM_FREE}\n"
-            body = loops.wrap("n", load_p + product + store)
+            body = loops.wrap("n", product + load_p + store)
             if not inner_x:
                 wait, free = f"sync.compute wait={ACT_READY}\n", f"sync.compute signal={ACT_FREE}\n"
                 body = load_x + wait + body + free
@@ -310,7 +311,8 @@ store t=t0 p=p0 wait={OUT_READY} signal={OUT_FREE}
             self._view(0, y, walks), self._view(1, x, walks), self._view(2, values),
             self._pointer(0, "out", loops, "bhwc"), self._pointer(1, "act", loops, "bhwc"),
             self._pointer(2, "table", loops, ""),
-            f"load t=t2 p=p2 wait={TABLE_FREE}\nsync.load wait={DRAM}\n",
+            f"load.params t=t2 p=p2 wait={TABLE_FREE} signal={TABLE_READY}\nsync.compute wait={TABLE_READY}\n",
+            f"sync.load wait={DRAM}\n",
             loops.wrap("bhwc", f"""\
 load t=t1 p=p1 wait={ACT_FREE} signal={ACT_READY}
 vtable y=t0 pa=p1 table=p2 out=p0 {_tokens([ACT_READY, OUT_FREE], [ACT_FREE, OUT_READY])}

@@ -16,7 +16,7 @@ PADS = {"act": 1 << 14, "aux": 1 << 13, "out": 1 << 13, "wgt": 1 << 15, "prm": 1
 SLOT = {"act": 1 << 13, "aux": 1 << 12, "out": 1 << 12, "wgt": 1 << 14, "prm": 1 << 10, "acc": 1 << 14, "table": 256}
 
 ACT_FREE, ACT_READY, AUX_FREE, WGT_FREE, WGT_READY, PRM_FREE, PRM_READY, TABLE_FREE = range(8)
-ACC_FREE, ACC_READY, OUT_FREE, OUT_READY, MOVE_READY, MOVE_DONE, DRAM = range(8, 15)
+ACC_FREE, ACC_READY, OUT_FREE, OUT_READY, MOVE_READY, MOVE_DONE, DRAM, TABLE_READY = range(8, 16)
 
 CREDITS = f"""\
 sync.compute signal={ACT_FREE},{ACT_FREE}
@@ -34,9 +34,9 @@ sync.compute wait={ACC_FREE},{ACC_FREE}
 sync.compute wait={OUT_FREE},{OUT_FREE}
 sync.load wait={ACT_FREE},{ACT_FREE}
 sync.load wait={AUX_FREE},{AUX_FREE}
-sync.load wait={WGT_FREE},{WGT_FREE}
-sync.load wait={TABLE_FREE},{TABLE_FREE}
-sync.load wait={PRM_FREE},{PRM_FREE}
+sync.weights wait={WGT_FREE},{WGT_FREE}
+sync.weights wait={TABLE_FREE},{TABLE_FREE}
+sync.weights wait={PRM_FREE},{PRM_FREE}
 sync.load wait={DRAM}
 """
 

@@ -101,7 +101,7 @@ def test_people_may_write_it_differently() -> None:
     assert asm.assemble_code(text) == (table.Loop(count=16), load, table.End())
 
 
-SMALL = """.program {"name":"a","target":"b","scratchpads":{},"dram_bytes":0,"notes":{}} ; comment
+SMALL = """.program {"name":"a","target":"b","scratchpads":{},"dram_bytes":0,"buffer":[0,0],"notes":{}} ; comment
 .image {"bytes":0}
 .data eJwDAAAAAAE=
 """

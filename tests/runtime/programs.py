@@ -29,6 +29,7 @@ SYNC: dict[Queue, type[table.Queued]] = {
     Queue.LOAD: table.SyncLoad,
     Queue.COMPUTE: table.SyncCompute,
     Queue.STORE: table.SyncStore,
+    Queue.WEIGHTS: table.SyncWeights,
 }
 
 POINT = Window()
@@ -94,7 +95,7 @@ class _Serial:
     """
 
     def edge(self, producer: Queue, consumer: Queue) -> int:
-        return 3 * (producer - 1) + consumer - 1
+        return len(SYNC) * (producer - 1) + consumer - 1
 
     def block(self, statements: Sequence[Statement]) -> Block:
         code: list[Instr] = []
@@ -285,7 +286,7 @@ class Builder:
         partial: list[Statement] = [table.Load(t=0, p=0), table.LoadTerms(t=1, p=1), mmac]
         if first != NONE_LOOP:
             partial = [Loop(inner.counts["k"], partial)]
-        finish: list[Statement] = [table.Load(t=2, p=2), table.StoreAcc(t=3, acc=3, prm=2)]
+        finish: list[Statement] = [table.LoadParams(t=2, p=2), table.StoreAcc(t=3, acc=3, prm=2)]
         self.emit("array", start, loops.nest(partial + finish), y.name)
 
     def reach(self, window: Window, axis: int, outputs: int) -> int:

@@ -14,7 +14,8 @@ from mmac.runtime.timing.analyse import analyse
 from tests.runtime.timing.builders import LEVELS, Network
 
 FIELDS = ["level", "alpha", "beta", "gamma", "cycles", "latency_ms", "energy_mj"]
-FIELDS += ["dram_bytes", "weight_bytes", "utilization", "host_ms"]
+FIELDS += ["dram_bytes", "buffer_bytes", "weight_bytes"]
+FIELDS += ["utilization", "array_utilization", "multiplier_utilization", "host_ms"]
 
 
 def network() -> Program:
@@ -42,8 +43,10 @@ def test_numbers_hang_together() -> None:
         assert level.energy_mj == pytest.approx(sum(mj[number] for mj in report.energy_split_mj.values()))
         assert 0 < level.utilization < 1
         assert level.weight_bytes < level.dram_bytes
-        for name in ("cycles", "latency_ms", "energy_mj", "dram_bytes", "weight_bytes"):
-            assert sum(getattr(layer, name)[number] for layer in report.layers) == pytest.approx(getattr(level, name))
+        for name in ("cycles", "energy_mj", "dram_bytes", "buffer_bytes", "weight_bytes"):
+            assert sum(getattr(layer, name)[number] for layer in report.layers) == getattr(level, name)
+        for part, mj in report.energy_split_mj.items():
+            assert sum(layer.energy_split_mj[part][number] for layer in report.layers) == mj[number]
     for name in ("cycles", "energy_mj", "dram_bytes", "weight_bytes"):
         values = [getattr(level, name) for level in report.levels]
         assert values == sorted(values)
@@ -67,7 +70,11 @@ def test_layers() -> None:
     document = report.to_json(layers=True)
     layers = document["layers"]
     assert [(layer["name"], layer["op"]) for layer in layers] == [("conv0", "Conv"), ("conv1", "Conv"), ("", "")]
+    assert [layer["unit"] for layer in layers] == ["array", "array", "host"]
     assert layers[0]["macs"] == 32 * 64
+    for layer in report.layers:
+        split = np.sum(list(layer.energy_split_mj.values()), axis=0)
+        assert split.tolist() == pytest.approx(layer.energy_mj)
 
 
 def test_choice_of_levels_cells_and_constants() -> None:

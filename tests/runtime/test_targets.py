@@ -16,7 +16,7 @@ def test_vc707_is_what_the_design_says() -> None:
     target = load_target("vc707")
     assert target.name == "vc707"
     assert target.cell_count == 4096
-    assert sum(target.scratchpads.values()) == 3200 * 1024
+    assert sum(target.scratchpads.values()) + target.buffer.size_bytes == 3584 * 1024
     assert target.cell("mmac").group_cycles is None
     assert "vc707" in target_names()
 
@@ -26,9 +26,9 @@ def test_resources_add_up() -> None:
     used = target.used()
     components = sum(c.lut for c in target.components.values())
     assert used.lut == 4096 * 50 + components
-    assert used.ff == 4096 * 22 + 2048 * 64 + 512 * 30 + 64 * 100 + 128 * 220 + 13000 + 5000
-    assert used.dsp == 512 + 4 * 128
-    assert used.bram36 == 800 + 16 + 18
+    assert used.ff == (4096 * 22 + 2048 * 64 + 512 * 30 + 128 * (60 + 20 + 190 + 220) + 16 * 100 + 13000 + 5000)
+    assert used.dsp == 128 + 9 * 128 + 4 * 128
+    assert used.bram36 == 896 + 16 + 18
     assert target.overflow() == {}
     assert set(target.overflow("pmac")) == {"lut"}  # as many bit-parallel cells do not fit: facts, not a bug
 
@@ -49,12 +49,12 @@ def test_every_number_has_its_source() -> None:
         ("mhz = 170.0", "mhz = true", MalformedError, "True; a value of type float"),
         ("mhz = 170.0", "mhz = 170.0\nghz = 1", MalformedError, "unknown key 'ghz'; keys mhz"),
         ("mhz = 170.0", "", MalformedError, "'mhz' is missing; keys mhz"),
-        ("rows = 8 ", "rows = 8.5 ", MalformedError, "rows: 8.5; a value of type int"),
-        ("rows = 8 ", "rows = -1 ", MalformedError, r"rows: -1; 1…4095"),
-        ("blocks = 64 ", "blocks = 128 ", ResourceError, "lut: the design needs .* XC7VX485T has 303600; use fewer"),
-        ("act = 524288", "act = 4194304", ResourceError, "bram36: the design needs"),
+        ("rows = 2 ", "rows = 2.5 ", MalformedError, "rows: 2.5; a value of type int"),
+        ("rows = 2 ", "rows = -1 ", MalformedError, r"rows: -1; 1…4095"),
+        ("blocks = 128 ", "blocks = 192 ", ResourceError, "lut: the design needs .* XC7VX485T has 303600; use fewer"),
+        ("act = 262144", "act = 4194304", ResourceError, "bram36: the design needs"),
         ('cell = "mmac"', 'cell = "nmac"', MalformedError, r"\[array\] cell: 'nmac'; mmac, bmac"),
-        ("rows = 8 ", "rows = 4000 ", MalformedError, "cells; at most 1048576"),
+        ("rows = 2 ", "rows = 4000 ", MalformedError, "cells; at most 1048576"),
         (
             'mmac]\ncycles_per_group = "gamma"',
             'mmac]\ncycles_per_group = "delta"',
@@ -63,15 +63,20 @@ def test_every_number_has_its_source() -> None:
         ),
         ("cycles_per_group = 128 ", "cycles_per_group = 0 ", MalformedError, r"cycles_per_group: 0; 1…100000"),
         ("[constants.paper]", "[constants.mine]", MalformedError, "unknown key 'mine'; keys first_principles, paper"),
-        ("bmac = 4.18 ", "bmac = -4.18 ", MalformedError, "cell_pj_per_cycle bmac: -4.18"),
-        ("pmac = 16.3 ", "", MalformedError, "cell_pj_per_cycle: 'pmac' is missing"),
+        ("bmac = 2.30 ", "bmac = -2.30 ", MalformedError, "movement_pj_per_cycle bmac: -2.3"),
+        ("pmac = 7.34 ", "", MalformedError, "arithmetic_pj_per_cycle: 'pmac' is missing"),
         ("static_w = 0.25 ", "static_w = inf ", MalformedError, "static_w: inf"),
-        ("act = 524288", "act = 524288\nact2 = 1", MalformedError, "unknown key 'act2'"),
-        ("act = 524288", "act = 0", MalformedError, r"\[scratchpads\] act: 0"),
+        ("act = 262144", "act = 262144\nact2 = 1", MalformedError, "unknown key 'act2'"),
+        ("act = 262144", "act = 0", MalformedError, r"\[scratchpads\] act: 0"),
         ("count = 2048 ", "count = -1 ", MalformedError, r"\[resources.data_bus\] count: -1"),
         ('name = "vc707"', "name = 7", MalformedError, "name: 7; a string"),
         ('name = "vc707"', 'name = "vc707"\nclock = 3', MalformedError, "not TOML"),
-        ("[clock]\n", "[clok]\n", MalformedError, "'clock' is missing"),
+        ("[clock]\n", "[clok]\n", MalformedError, "unknown key 'clok'; .*; did you mean 'clock'?"),
+        ("encoders = ", "encoder = ", MalformedError, "unknown key 'encoder'; keys .*; did you mean 'encoders'?"),
+        ("[multipliers]", "[multiplier]", MalformedError, "did you mean 'multipliers'?"),
+        ("units = 128 ", "units = 0 ", MalformedError, r"\[multipliers\] units: 0; 1…65536"),
+        ("size_bytes = 1835008 ", "size_bytes = 18350080 ", ResourceError, "bram36: the design needs"),
+        ("[clock]\nmhz = 170.0", "", MalformedError, "'clock' is missing"),
     ],
 )
 def test_what_cannot_be_is_refused(old: str, new: str, error: type[MmacError], text: str) -> None:

@@ -34,25 +34,30 @@ def write_json(document: Mapping[str, Any], path: str | None) -> None:
     write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", path)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
+) -> None:
     """Print a table: framed on a terminal that is wide enough, plainly aligned otherwise.
 
     Args:
         columns: headings; empty ones for a list of names and numbers.
         rows: cells.
         left: so many columns from the left hold words, the others numbers, which are aligned to the right.
+        total: a last row that sums up the others.
     """
-    lines = [list(columns)] * any(columns) + [list(row) for row in rows]
+    lines = [list(columns)] * any(columns) + [list(row) for row in (*rows, *([total] if total else ()))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     if sys.stdout.isatty() and sum(widths) + 3 * len(widths) < shutil.get_terminal_size().columns:
-        _framed(columns, rows, left)
+        _framed(columns, rows, left, total)
         return
     for line in lines:
         cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         click.echo("  ".join(cells).rstrip())
 
 
-def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+def _framed(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], left: int, total: Sequence[str] | None = None
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -62,6 +67,9 @@ def _framed(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int) ->
         framed.add_column(column, justify="left" if position < left else "right", no_wrap=True)
     for row in rows:
         framed.add_row(*(Text(cell) for cell in row))
+    if total:
+        framed.add_section()
+        framed.add_row(*(Text(cell) for cell in total))
     Console(file=sys.stdout).print(framed)
 
 
@@ -199,24 +207,3 @@ def level_table(report: Report, other: Report) -> None:
     if not any(level.host_ms for level in report.levels):
         del columns["host ms"]
     table(list(columns), list(zip(*columns.values(), strict=True)))
-
-
-def layer_table(report: Report) -> None:
-    """Print what each layer costs at the highest level of the report."""
-    click.echo(f"layers at {report.levels[-1].level}:")
-    rows = [
-        (
-            layer.name or "(between layers)",
-            layer.op,
-            f"{layer.macs:,}",
-            f"{layer.cycles[-1]:,}",
-            f"{layer.latency_ms[-1] * 1e3:,.1f}",
-            f"{layer.energy_mj[-1] * 1e3:,.2f}",
-            f"{layer.dram_bytes[-1]:,}",
-            f"{layer.weight_bytes[-1]:,}",
-            f"{layer.utilization[-1]:.1%}",
-        )
-        for layer in report.layers
-    ]
-    columns = ("layer", "operation", "MACs", "cycles", "latency µs", "energy µJ", "DRAM bytes", "weight bytes")
-    table((*columns, "utilization"), rows, left=2)

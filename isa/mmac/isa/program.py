@@ -104,7 +104,8 @@ class Program:
     """One program for all levels.
 
     `image` is the read-only part of DRAM, at address 0; `dram_bytes` is all of DRAM that the program uses.
-    `scratchpads` gives the bytes of each `Pad` (lower case name) that the code was compiled for.
+    `scratchpads` gives the bytes of each `Pad` (lower case name) that the code was compiled for. `buffer` is (base,
+    size in bytes) of the addresses that lie in the target's on-chip buffer; size 0 for none.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Program:
     tensors: tuple[TensorInfo, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    buffer: tuple[int, int] = (0, 0)
     host: tuple[HostSegment, ...] = ()
     debug: tuple[DebugEntry, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ class Queue(IntEnum):
     LOAD = 1
     COMPUTE = 2
     STORE = 3
+    WEIGHTS = 4  # term streams and constants of the image; runs ahead of what depends on activations
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Machine state
     * *DRAM*, byte addressed. The program image (term streams, directories, constants) starts at address 0 and is
-      read-only; activations follow.
+      read-only; activations follow. Addresses inside the program's buffer range lie in the target's on-chip buffer.
     * *Scratchpads* (`Pad`), byte addressed, sizes set by the target.
     * *Tensor registers* t0…t15: a 4-D view of DRAM in (n, h, w, c) order, and a *walk* that says which box of the
       view an access touches in the current loop iteration. A box may reach outside the view: loads put the fill
@@ -16,7 +16,7 @@ Machine state
       gives them per layer and level.
 
 The sequencer executes `Queue.SEQUENCER` instructions in order, resolves loop indices and registers, and hands the
-rest to three in-order queues. Boxes lie in a scratchpad densely in (n, h, w, c) order with the walk's full extents.
+rest to four in-order queues. Boxes lie in a scratchpad densely in (n, h, w, c) order with the walk's full extents.
 """
 
 from __future__ import annotations
@@ -53,6 +53,13 @@ class Dim(IntEnum):
     C = 3
 
 
+class Unit(IntEnum):
+    """Units that can form the sums of an `mmac`."""
+
+    ARRAY = 0
+    MULTIPLIERS = 1
+
+
 class TermFormat(IntEnum):
     """How a weight tile is stored (`mmac.isa.streams`)."""
 
@@ -62,7 +69,7 @@ class TermFormat(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Queued(Instr):
-    """What all instructions of the three queues share: up to two semaphores to wait for and two to signal."""
+    """What all instructions of the queues share: up to two semaphores to wait for and two to signal."""
 
     wait0: Annotated[int, Bits(127, 123, kind="token")] = NONE_TOKEN
     wait1: Annotated[int, Bits(122, 118, kind="token")] = NONE_TOKEN
@@ -205,7 +212,15 @@ class Load(Queued):
     p: Annotated[int, Bits(15, 12, kind="pointer")]
 
 
-@instruction("load.terms", 0x11, Queue.LOAD)
+@instruction("sync.load", 0x12, Queue.LOAD)
+class SyncLoad(Queued):
+    """Wait and signal on the load queue, nothing else."""
+
+
+# ---------------------------------------------------------------------------------------------------- weights queue
+
+
+@instruction("load.terms", 0x11, Queue.WEIGHTS)
 class LoadTerms(Queued):
     """Read the directory entry that the one-element box of `t` selects, and copy the prefix of its weight tile that the current level needs to the scratchpad at `p`. A level reads one contiguous prefix, a lower level a shorter one."""
 
@@ -213,9 +228,14 @@ class LoadTerms(Queued):
     p: Annotated[int, Bits(15, 12, kind="pointer")]
 
 
-@instruction("sync.load", 0x12, Queue.LOAD)
-class SyncLoad(Queued):
-    """Wait and signal on the load queue, nothing else."""
+@instruction("load.params", 0x13, Queue.WEIGHTS)
+class LoadParams(Load):
+    """Copy the current box of `t`, which lies in the program image, to the scratchpad at `p`; otherwise as `load`. The image is read-only, so that it need not wait for any store."""
+
+
+@instruction("sync.weights", 0x1F, Queue.WEIGHTS)
+class SyncWeights(Queued):
+    """Wait and signal on the weights queue, nothing else."""
 
 
 # ---------------------------------------------------------------------------------------------------- compute queue
@@ -223,7 +243,7 @@ class SyncLoad(Queued):
 
 @instruction("mmac", 0x20, Queue.COMPUTE)
 class Mmac(Queued):
-    """Multiply on the array. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks that share the output pixels, output channels and groups of the reduction axis."""
+    """Multiply. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks of the array that share the output pixels, output channels and groups of the reduction axis. `unit` says which unit forms the sums: the array of cells, or the multipliers, whose time does not depend on the budgets; the sums are the same."""
 
     x: Annotated[int, Bits(11, 8, kind="tensor")]
     y: Annotated[int, Bits(15, 12, kind="tensor")]
@@ -236,6 +256,7 @@ class Mmac(Queued):
     split_m: Annotated[int, Bits(61, 50)] = 1
     split_n: Annotated[int, Bits(73, 62)] = 1
     split_k: Annotated[int, Bits(85, 74)] = 1
+    unit: Annotated[int, Bits(87, 86, kind="unit", choices=Unit)] = Unit.ARRAY
 
 
 @instruction("vadd", 0x28, Queue.COMPUTE)

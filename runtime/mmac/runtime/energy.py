@@ -20,41 +20,41 @@ MJ_PER_PJ = 1e-9
 class Part(StrEnum):
     """Where energy goes."""
 
-    ARRAY = "array"  # term pairs: cell cycles that carry real groups; idle cells are clock-gated
-    WEIGHTS = "weights"  # decoding weights into the cells' term stores
+    TERM_PAIRS = "term_pairs"  # datapaths of cells that work on real groups; idle cells are clock-gated
+    MOVEMENT = "movement"  # registers and multiplexers of those cells
+    MULTIPLIERS = "multipliers"
+    WEIGHT_TERMS = "weight_terms"  # decoding weights into term stores and registers
+    DATA_TERMS = "data_terms"  # finding the terms of data values
     SCRATCHPADS = "scratchpads"
-    DRAM = "dram"
+    BUFFER = "buffer"
+    DRAM = "dram"  # by bytes moved, and what the memory needs all the time
     REQUANTIZATION = "requantization"
     VECTOR = "vector"
     STATIC = "static"
 
 
-PART_OF = {
-    Action.CELL_CYCLE: Part.ARRAY,
-    Action.TERM_STORE: Part.WEIGHTS,
-    Action.SCRATCHPAD: Part.SCRATCHPADS,
-    Action.DRAM_READ: Part.DRAM,
-    Action.DRAM_WRITE: Part.DRAM,
-    Action.REQUANT: Part.REQUANTIZATION,
-    Action.VECTOR: Part.VECTOR,
-}
+Prices = Mapping[Part, Mapping[Action, float]]
+"""pJ per action, by the part that it is booked on; one action may cost in several parts."""
 
 
-def action_energies_pj(target: Target, mac: str, constants: str = CONSTANT_SETS[0]) -> dict[Action, float]:
-    """Price of each action in pJ, for an array of `mac` cells.
+def prices_pj(target: Target, mac: str, constants: str = CONSTANT_SETS[0]) -> Prices:
+    """Price of each action, for an array of `mac` cells.
 
     Raises:
         UsageError: the target has no such cell or set of constants.
     """
-    table = target.energies(constants)
+    table, cell = target.energies(constants), target.cell(mac).name
     return {
-        Action.CELL_CYCLE: table.cell_pj_per_cycle[target.cell(mac).name],
-        Action.TERM_STORE: table.term_store_pj,
-        Action.SCRATCHPAD: table.scratchpad_pj_per_byte,
-        Action.DRAM_READ: table.dram_pj_per_byte,
-        Action.DRAM_WRITE: table.dram_pj_per_byte,
-        Action.REQUANT: table.requant_pj,
-        Action.VECTOR: table.vector_pj,
+        Part.TERM_PAIRS: {Action.CELL_CYCLE: table.arithmetic_pj_per_cycle[cell]},
+        Part.MOVEMENT: {Action.CELL_CYCLE: table.movement_pj_per_cycle[cell]},
+        Part.MULTIPLIERS: {Action.MULTIPLY: table.multiply_pj},
+        Part.WEIGHT_TERMS: {Action.TERM_STORE: table.term_store_pj},
+        Part.DATA_TERMS: {Action.DATA_TERM: table.data_term_pj},
+        Part.SCRATCHPADS: {Action.SCRATCHPAD: table.scratchpad_pj_per_byte},
+        Part.BUFFER: dict.fromkeys((Action.BUFFER_READ, Action.BUFFER_WRITE), table.buffer_pj_per_byte),
+        Part.DRAM: dict.fromkeys((Action.DRAM_READ, Action.DRAM_WRITE), table.dram_pj_per_byte),
+        Part.REQUANTIZATION: {Action.REQUANT: table.requant_pj},
+        Part.VECTOR: {Action.VECTOR: table.vector_pj},
     }
 
 
@@ -76,9 +76,12 @@ def energy_mj(
         constants: ``first_principles``, or ``paper`` (calibrated to the paper's ratios between cells).
     """
     parts = {part: np.zeros(len(cycles)) for part in Part}
-    for action, price in action_energies_pj(target, mac, constants).items():
-        if action in actions:
-            parts[PART_OF[action]] += actions[action] * price * MJ_PER_PJ
+    for part, prices in prices_pj(target, mac, constants).items():
+        for action, price in prices.items():
+            if action in actions:
+                parts[part] += actions[action] * price * MJ_PER_PJ
     # W × ms = mJ
-    parts[Part.STATIC] += target.energies(constants).static_w * latency_ms(cycles, target)
+    table, time_ms = target.energies(constants), latency_ms(cycles, target)
+    parts[Part.STATIC] += table.static_w * time_ms
+    parts[Part.DRAM] += table.dram_background_w * time_ms
     return parts

@@ -11,9 +11,9 @@ import numpy as np
 
 from mmac.isa.errors import UsageError
 from mmac.isa.program import Program
-from mmac.runtime.energy import Part, energy_mj, latency_ms
+from mmac.runtime.energy import Float64, Part, energy_mj, latency_ms
 from mmac.runtime.targets import CONSTANT_SETS, Target, load_target
-from mmac.runtime.timing.analyse import Analysis, Int64, analyse
+from mmac.runtime.timing.analyse import Analysis, Int64, Share, analyse
 from mmac.runtime.timing.cost import Action
 
 
@@ -25,11 +25,15 @@ class LevelReport:
         level: name, such as ``8x2``; `alpha`, `beta` and `gamma` are its budgets.
         cycles: from the first instruction to the last; host segments take no cycles.
         latency_ms: `cycles` at the target's clock.
-        energy_mj: all energy, static included; the host's is not.
+        energy_mj: all energy, static included; the host's is not. It is exactly the sum of the layers' in their order.
         dram_bytes: bytes that cross the DRAM bus, reads and writes, in whole bursts.
+        buffer_bytes: bytes read from and written to the on-chip global buffer.
         weight_bytes: bytes of the term streams that the level needs, every tile once; `dram_bytes` has them as often
             as they are read.
-        utilization: cell cycles that work on real groups (group dot products × γ′) over cells × `cycles`.
+        utilization: share of the time for which the cells (or the multipliers, in layers that run there) would be busy
+            if all of them were always busy together: the sum of `array_utilization`, cell cycles that work on real
+            groups (group dot products × γ′) over cells × `cycles`, and `multiplier_utilization`, products over
+            multipliers × `cycles`. The two units never work at the same time.
         host_ms: time of the host segments in a run on this computer, 0 if none was made.
     """
 
@@ -41,8 +45,11 @@ class LevelReport:
     latency_ms: float
     energy_mj: float
     dram_bytes: int
+    buffer_bytes: int
     weight_bytes: int
     utilization: float
+    array_utilization: float
+    multiplier_utilization: float
     host_ms: float = 0.0
 
 
@@ -51,17 +58,23 @@ class LayerReport:
     """What one ONNX node contributes; lists have one number per level, with the meanings of `LevelReport`.
 
     `cycles` is by how much the node moved the end of the program, so that the layers' cycles add up to the program's.
+    `unit` is what does its work: ``array``, ``multipliers``, ``vector``, ``move`` or ``host``.
     """
 
     name: str
     op: str
+    unit: str
     macs: int
     cycles: list[int]
     latency_ms: list[float]
     energy_mj: list[float]
     dram_bytes: list[int]
+    buffer_bytes: list[int]
     weight_bytes: list[int]
     utilization: list[float]
+    array_utilization: list[float]
+    multiplier_utilization: list[float]
+    energy_split_mj: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -125,21 +138,29 @@ def summarize(analysis: Analysis, constants: str = CONSTANT_SETS[0], levels: Seq
     machine = analysis.machine
     plan = machine.program.plan.levels
     chosen = list(range(len(plan)) if levels is None else levels)
-    actions = analysis.actions
-    whole = _Costs.of(analysis, constants, analysis.cycles, actions, analysis.weight_bytes())
+    layers, costs = [], []
+    for share in analysis.shares:
+        own = _Costs.of(analysis, constants, share.cycles, share.actions, share.weight_bytes())
+        costs.append(own)
+        name, op, macs = (share.entry.node, share.entry.op, share.entry.macs) if share.entry else ("", "", 0)
+        lists = {k: [v[i] for i in chosen] for k, v in own.lists.items()}
+        layers.append(LayerReport(name, op, unit_of(share), macs, **lists, energy_split_mj=own.split_of(chosen)))
+    whole = _Costs.of(analysis, constants, analysis.cycles, analysis.actions, analysis.weight_bytes(), costs)
     rows = [
         LevelReport(
             str(plan[i]), plan[i].alpha, plan[i].beta, plan[i].gamma, **{k: v[i] for k, v in whole.lists.items()}
         )
         for i in chosen
     ]
-    layers = []
-    for share in analysis.shares:
-        costs = _Costs.of(analysis, constants, share.cycles, share.actions, share.weight_bytes())
-        name, op, macs = (share.entry.node, share.entry.op, share.entry.macs) if share.entry else ("", "", 0)
-        layers.append(LayerReport(name, op, macs, **{k: [v[i] for i in chosen] for k, v in costs.lists.items()}))
-    split = {part.value: [float(mj[i]) for i in chosen] for part, mj in whole.split.items()}
-    return Report(machine.program.name, machine.target.name, machine.mac, constants, rows, layers, split)
+    target = machine.target.name
+    return Report(machine.program.name, target, machine.mac, constants, rows, layers, whole.split_of(chosen))
+
+
+def unit_of(share: Share) -> str:
+    """What does the work of a share."""
+    units = {Action.CELL_CYCLE: "array", Action.MULTIPLY: "multipliers", Action.VECTOR: "vector"}
+    found = [name for action, name in units.items() if action in share.actions]
+    return found[0] if found else "move" if share.actions else "host"
 
 
 @dataclass(frozen=True)
@@ -147,23 +168,48 @@ class _Costs:
     """The numbers that the program and each layer have in common, as lists over all levels."""
 
     lists: dict[str, list[Any]]
-    split: dict[Part, Any]
+    energy_mj: Float64
+    split: dict[Part, Float64]
 
     @classmethod
     def of(
-        cls, analysis: Analysis, constants: str, cycles: Int64, actions: Mapping[Action, Int64], weight_bytes: Int64
+        cls,
+        analysis: Analysis,
+        constants: str,
+        cycles: Int64,
+        actions: Mapping[Action, Int64],
+        weight_bytes: Int64,
+        parts: Sequence[_Costs] = (),
     ) -> _Costs:
+        """Price actions; the energies of `parts`, if there are any, are added up instead, so that they agree exactly."""
         target = analysis.machine.target
         zero = np.zeros_like(cycles)
-        split = energy_mj(actions, cycles, target, analysis.machine.mac, constants)
-        dram = actions.get(Action.DRAM_READ, zero) + actions.get(Action.DRAM_WRITE, zero)
-        busy = actions.get(Action.CELL_CYCLE, zero) / np.maximum(1, target.cell_count * cycles)
+        if parts:
+            split = {part: sum((own.split[part] for own in parts), np.zeros(len(cycles))) for part in Part}
+            energy = sum((own.energy_mj for own in parts), np.zeros(len(cycles)))
+        else:
+            split = energy_mj(actions, cycles, target, analysis.machine.mac, constants)
+            energy = sum(split.values(), np.zeros(len(cycles)))
+
+        def count(*names: Action) -> Int64:
+            return sum((actions.get(name, zero) for name in names), zero)
+
+        multipliers = target.multipliers.units * target.multipliers.taps if target.multipliers else 1
+        array = count(Action.CELL_CYCLE) / np.maximum(1, target.cell_count * cycles)
+        products = count(Action.MULTIPLY) / np.maximum(1, multipliers * cycles)
         values = {
             "cycles": cycles,
             "latency_ms": latency_ms(cycles, target),
-            "energy_mj": sum(split.values(), np.zeros(len(cycles))),
-            "dram_bytes": dram,
+            "energy_mj": energy,
+            "dram_bytes": count(Action.DRAM_READ, Action.DRAM_WRITE),
+            "buffer_bytes": count(Action.BUFFER_READ, Action.BUFFER_WRITE),
             "weight_bytes": weight_bytes,
-            "utilization": busy,
+            "utilization": array + products,
+            "array_utilization": array,
+            "multiplier_utilization": products,
         }
-        return cls({name: array.tolist() for name, array in values.items()}, split)
+        return cls({name: value.tolist() for name, value in values.items()}, energy, split)
+
+    def split_of(self, levels: Sequence[int]) -> dict[str, list[float]]:
+        """Energy per part at some levels."""
+        return {part.value: [float(mj[i]) for i in levels] for part, mj in self.split.items()}

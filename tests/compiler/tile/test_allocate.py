@@ -1,11 +1,14 @@
 """Buffers that are needed at the same time never overlap, and dead space is used again."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, lifetimes
-from mmac.compiler.tile.ir import Buffer, HostCall, Tensor, TileProgram
+from mmac.compiler.tile.ir import Buffer, HostCall, Move, Tensor, TileProgram, View
+from mmac.compiler.tile.residency import keep_on_chip
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS, Plan
 from mmac.isa.program import Port
@@ -54,3 +57,49 @@ def test_dead_space_is_used_again():
 def test_what_does_not_fit_says_so():
     with pytest.raises(ResourceError, match="needs 2147483648 bytes of DRAM; vc707 has 1073741824"):
         Allocate(load_target("vc707")).apply(program([1 << 31], []))
+
+
+def test_what_is_on_chip_lies_together_after_the_image():
+    chain = [([i], [i + 1]) for i in range(6)]
+    module = program([640] * 7, chain, constants={6})
+    module = replace(module, buffers=tuple(replace(b, on_chip=b.name in ("b1", "b2", "b4")) for b in module.buffers))
+    target = load_target("vc707")
+    small = replace(target, buffer=replace(target.buffer, size_bytes=1500))
+    placed = Allocate(small).apply(module)
+    bases = {b.name: b.base for b in placed.buffers}
+    assert placed.on_chip == (640, 1280)
+    assert {bases["b1"], bases["b2"]} == {640, 1280}
+    assert bases["b4"] in (640, 1280)
+    assert all(bases[name] >= 1920 for name in ("b0", "b3", "b5"))
+    # with room for the image as well, it is in the buffer too
+    assert Allocate(target).apply(module).on_chip == (0, 1920)
+
+
+@given(st.data())
+def test_residents_fit_together_and_leave_out_what_is_seen_from_outside(data):
+    sizes = data.draw(st.lists(st.integers(1, 5000), min_size=2, max_size=8))
+    some = st.lists(st.integers(0, len(sizes) - 1), min_size=1, max_size=3)
+    steps = data.draw(st.lists(st.tuples(some, some), min_size=1, max_size=6))
+    capacity = data.draw(st.integers(0, 10000)) // ALIGNMENT * ALIGNMENT
+    module = program(sizes, steps)
+    moves = [Move(f"m{t}", box(f"b{r[0]}", sizes[r[0]]), (box(f"b{w[0]}", sizes[w[0]]),)) for t, (r, w) in
+             enumerate(steps)]  # fmt: skip
+    module = keep_on_chip(replace(module, operations=tuple(moves)), capacity)
+    target = load_target("vc707")
+    target = replace(target, buffer=replace(target.buffer, size_bytes=capacity))
+    assert not next(b for b in module.buffers if b.name == "b0").on_chip  # the input
+    _, size = Allocate(target).apply(module).on_chip
+    assert size <= capacity
+
+
+def box(name, size):
+    return View(name, 0, (1, 1, 1, size), (size, size, size, 1))
+
+
+def test_short_lived_buffers_stay_on_chip():
+    moves = [Move(f"m{i}", box(f"b{i}", 640), (box(f"b{i + 1}", 640),)) for i in range(4)]
+    moves.append(Move("last", box("b1", 640), (box("b5", 640),)))  # b1 lives nearly to the end
+    module = replace(program([640] * 6, []), operations=tuple(moves))
+    kept = keep_on_chip(module, 1280)
+    assert [b.name for b in kept.buffers if b.on_chip] == ["b2", "b3", "b4", "b5"]
+    assert all(b.on_chip for b in keep_on_chip(module, 1920).buffers if b.name != "b0")

@@ -16,8 +16,10 @@ from mmac.compiler.graph import Terms
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
 from mmac.compiler.pipeline import Options, passes
 from mmac.compiler.tile.check import check
+from mmac.compiler.tile.rings import Token
 from mmac.isa.errors import MalformedError
 from mmac.isa.program import Program
+from mmac.isa.spec import Queue
 from mmac.isa.verify import verify
 from mmac.runtime import Session
 from mmac.runtime.targets import Target, load_target
@@ -83,6 +85,18 @@ def test_tiny_targets_take_many_tiles(folder):
     program = back_end(partitioned("residual", folder), nets.tiny_target())
     loops = [i for i in program.code if i.mnemonic == "loop"]
     assert len(loops) >= 8
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_weights_run_ahead_of_activations(target, folder):
+    """The weights queue waits for free slots only, never for what an earlier operation has computed."""
+    fetched, waited = set(), set()
+    for name in nets.NAMES:
+        code = back_end(partitioned(name, folder), TARGETS[target]()).code
+        fetched |= {i.mnemonic for i in code if i.queue == Queue.WEIGHTS}
+        waited |= {token for i in code if i.queue == Queue.WEIGHTS for token in i.waits}
+    assert fetched == {"load.terms", "load.params", "sync.weights"}
+    assert waited == {Token.WGT_FREE, Token.PRM_FREE, Token.TABLE_FREE}
 
 
 def test_nothing_of_these_networks_is_left_to_the_host(folder):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mmac.compiler.tile import mapping
 from mmac.compiler.tile.ir import Window
 from mmac.compiler.tile.rings import Rings
+from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime.targets import load_target
@@ -64,13 +65,32 @@ def test_no_other_candidate_is_cheaper():
     target = load_target("vc707")
     shape = mapping.LayerShape((1, 28, 28, 32), (1, 28, 28, 48), Window((1, 1)), 1, BUDGETS, 20)
     chosen = mapping.search(shape, target, "layer")
-    tiles, splits = mapping._tiles(shape, target, "layer"), mapping._splits(target.array.blocks)
-    total = mapping._cost(shape, target, tiles, splits)
+    tiles, splits = mapping._tiles(shape, target, "layer"), mapping._splits(shape, target.array)
+    cost = mapping._cost(shape, target, tiles, splits)
+    total = (cost / cost.min(axis=(1, 2, 3), keepdims=True)).sum(axis=0)
     at = np.argwhere(
         (tiles == (chosen.batch, chosen.rows, chosen.columns, chosen.channels, chosen.reduction)).all(axis=1)
     )
     split = np.argwhere((splits == (chosen.split_m, chosen.split_n, chosen.split_k)).all(axis=1))
     assert total[0 if chosen.weights_outer else 1, at[0, 0], split[0, 0]] == total.min()
+
+
+def test_depthwise_layers_and_layers_with_all_their_terms_run_on_the_multipliers():
+    target = load_target("vc707")
+    depthwise = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 256, BUDGETS, 20)
+    full = mapping.LayerShape((1, 58, 58, 3), (1, 56, 56, 64), Window((3, 3)), 1, ((64, 5),) * 8, 50)
+    dense = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 1, BUDGETS, 20)
+    units = [mapping.search(shape, target, "layer").unit for shape in (depthwise, full, dense)]
+    assert units == [table.Unit.MULTIPLIERS, table.Unit.MULTIPLIERS, table.Unit.ARRAY]
+    without = replace(target, multipliers=None)
+    assert mapping.search(depthwise, without, "layer").unit == table.Unit.ARRAY
+
+
+def test_the_buffer_is_faster_than_dram():
+    shape = mapping.LayerShape((1, 56, 56, 32), (1, 56, 56, 32), Window((1, 1)), 1, BUDGETS, 20)
+    target = load_target("vc707")
+    there = replace(shape, x_on_chip=True, y_on_chip=True, weights_on_chip=True)
+    assert mapping.search(there, target, "layer").cycles < mapping.search(shape, target, "layer").cycles
 
 
 def test_more_blocks_are_never_slower():
@@ -85,5 +105,5 @@ def test_more_blocks_are_never_slower():
 
 def test_a_layer_that_cannot_fit_names_itself_and_the_sizes():
     shape = mapping.LayerShape((1, 9, 9, 4096), (1, 1, 1, 8), Window((9, 9)), 1, BUDGETS, 20)
-    with pytest.raises(ResourceError, match=r"layer big: not even its smallest tile fits.*act 524288 bytes"):
+    with pytest.raises(ResourceError, match=r"layer big: not even its smallest tile fits.*act 262144 bytes"):
         mapping.search(shape, load_target("vc707"), "big")

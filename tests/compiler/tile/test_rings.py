@@ -56,6 +56,17 @@ def test_all_credits_given_are_taken_back():
     assert not count(take_credits(), "signal")
 
 
+def test_every_queue_takes_the_credits_of_the_rings_that_it_fills():
+    taken = {}
+    for instr in take_credits():
+        taken[type(instr)] = taken.get(type(instr), set()) | set(instr.waits)
+    assert taken == {
+        table.SyncLoad: {Token.ACT_FREE, Token.AUX_FREE, Token.DRAM_READY},
+        table.SyncWeights: {Token.WGT_FREE, Token.PRM_FREE, Token.TABLE_FREE},
+        table.SyncCompute: {Token.ACC_FREE, Token.OUT_FREE},
+    }
+
+
 def test_sync_takes_as_many_instructions_as_it_needs():
     assert sync(table.SyncLoad) == []
     one, two = sync(table.SyncLoad, wait=[Token.ACT_FREE] * 3, signal=[Token.ACT_READY])

@@ -1,4 +1,4 @@
-.program {"name": "sample", "target": "vc707", "scratchpads": {"act": 1024, "acc": 4096}, "dram_bytes": 8192, "notes": {"compiler": "0.1", "source": "a.onnx"}}
+.program {"name": "sample", "target": "vc707", "scratchpads": {"act": 1024, "acc": 4096}, "dram_bytes": 8192, "buffer": [4096, 1024], "notes": {"compiler": "0.1", "source": "a.onnx"}}
 .level "8x2"
 .level "10x2"
 .level "12x2"
@@ -13,10 +13,10 @@
 .tensor {"name": "\u00e9\n", "dtype": "float32", "shape": [1, 10], "place": null, "scale": null, "zero_point": null}
 .input {"name": "image", "dtype": "float32", "shape": [1, 16, 8, 8], "tensors": ["x"]}
 .output {"name": "logits", "dtype": "float32", "shape": [1, 10], "tensors": ["\u00e9\n"]}
-.debug {"start": 0, "stop": 16, "node": "conv; a\n", "op": "Conv", "macs": 147456, "outputs": ["x"]}
-.debug {"start": 16, "stop": 17, "node": "Softmax_1", "op": "Softmax", "macs": 0, "outputs": []}
+.debug {"start": 0, "stop": 18, "node": "conv; a\n", "op": "Conv", "macs": 147456, "outputs": ["x"]}
+.debug {"start": 18, "stop": 19, "node": "Softmax_1", "op": "Softmax", "macs": 0, "outputs": []}
 
-; 0…15: Conv "conv; a\n", 147456 MACs
+; 0…17: Conv "conv; a\n", 147456 MACs
 tensor t=t0 base=4096 elem=1 fill=128
 shape t=t0 n=1 h=8 w=8 c=16
 stride t=t0 n=1024 h=128 w=16 c=1
@@ -28,12 +28,14 @@ quant a_scale=0.1 a_zero=128 y_zero=-3 y_min=-128 y_max=127 y_signed=1
 sync.compute signal=1
 loop 4
   load t=t0 p=p0 wait=1 signal=2
+  load.params t=t0 p=p0 signal=5
+  sync.weights wait=none,6
   loop 2
-    mmac x=t0 y=t0 act=p0 wgt=p0 acc=p0 layer=1 format=raw first=d1 wait=2,3 signal=5
+    mmac x=t0 y=t0 act=p0 wgt=p0 acc=p0 layer=1 format=raw first=d1 unit=multipliers wait=2,3
     store.acc t=t0 acc=p0 prm=p0 wait=none,5
   end
 end
-; 16…16: Softmax "Softmax_1"
+; 18…18: Softmax "Softmax_1"
 host 0
 halt
 

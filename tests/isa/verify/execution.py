@@ -94,6 +94,8 @@ def at_random(seed: int) -> Choice:
     return choose
 
 
-EAGER = prefer(Queue.LOAD, Queue.COMPUTE, Queue.STORE)
-LAZY = prefer(Queue.STORE, Queue.COMPUTE, Queue.LOAD)
-COMPUTE_FIRST = prefer(Queue.COMPUTE, Queue.LOAD, Queue.STORE)
+EAGER = prefer(Queue.LOAD, Queue.WEIGHTS, Queue.COMPUTE, Queue.STORE)
+LAZY = prefer(Queue.STORE, Queue.COMPUTE, Queue.WEIGHTS, Queue.LOAD)
+COMPUTE_FIRST = prefer(Queue.COMPUTE, Queue.LOAD, Queue.WEIGHTS, Queue.STORE)
+WEIGHTS_FIRST = prefer(Queue.WEIGHTS, Queue.STORE, Queue.LOAD, Queue.COMPUTE)
+WEIGHTS_LAST = prefer(Queue.LOAD, Queue.COMPUTE, Queue.STORE, Queue.WEIGHTS)

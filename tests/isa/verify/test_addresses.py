@@ -75,6 +75,11 @@ CASES = {
         (("base=2176 elem=72", "base=65400 elem=72"),),
         "(load.terms) of node 'conv0': t covers DRAM bytes 0xff78 … 0x1004f; 0x0 … 0xffff, the program's image",
     ),
+    "constants after the image": Case(
+        conv,
+        (("base=2432 elem=8", "base=65400 elem=8"),),
+        "(load.params) of node 'conv0': t covers DRAM bytes 0xff78 … 0x10017; 0x0 … 0xffff, the program's image",
+    ),
     "directory entry before the first": Case(
         conv,
         (("walk t=t1 dim=h origin=0", "walk t=t1 dim=h origin=-1"),),

@@ -42,7 +42,7 @@ MMAC = "store.acc t=t3"
     "edits",
     {
         "another pointer": (("wgt=p1", "wgt=p5"), ("quant", "pointer p=p5 pad=wgt addr=0\nquant")),
-        "another loop": ((LOAD, "sync.load wait=3\nloop 1\nload.terms t=t1 p=p1\nend\nsync.load signal=4\n"),),
+        "another loop": ((LOAD, "sync.weights wait=3\nloop 1\nload.terms t=t1 p=p1\nend\nsync.weights signal=4\n"),),
         "a load into the other slot after it": (
             (MMAC, f"load.terms t=t1 p=p5\n{MMAC}"),
             ("quant", "pointer p=p5 pad=wgt addr=0 toggle=16384 phase=1\nquant"),

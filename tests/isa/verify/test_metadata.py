@@ -47,6 +47,14 @@ CASES: dict[str, tuple[Change, str]] = {
     "image of words": (lambda p: {"image": p.image.view(np.uint16)}, "image: uint16 of 1 dimensions; uint8 of one"),
     "image of lines": (lambda p: {"image": p.image.reshape(2, -1)}, "image: uint8 of 2 dimensions"),
     "less DRAM than image": (lambda p: {"dram_bytes": 65535}, "DRAM: 65535 bytes; at least the 65536 of the image"),
+    "buffer before DRAM": (
+        lambda p: {"buffer": (-64, 64)},
+        "on-chip buffer: 64 bytes at -64; bytes within 0 … 66376, all that the program uses",
+    ),
+    "buffer of less than nothing": (lambda p: {"buffer": (64, -64)}, "on-chip buffer: -64 bytes at 64; bytes within"),
+    "buffer beyond DRAM": (lambda p: {"buffer": (66304, 128)}, "on-chip buffer: 128 bytes at 66304; bytes within"),
+    "buffer that begins in between": (lambda p: {"buffer": (32, 64)}, "64 bytes at 32; multiples of 64"),
+    "buffer that ends in between": (lambda p: {"buffer": (64, 65)}, "65 bytes at 64; multiples of 64"),
     "no accumulators": (
         lambda p: {"scratchpads": {k: v for k, v in p.scratchpads.items() if k != "acc"}},
         "scratchpads: act, aux, out, wgt, prm; acc, act, aux, out, prm, wgt",

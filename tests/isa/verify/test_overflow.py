@@ -111,7 +111,7 @@ def constants(**changes: Any) -> Source:
 
 @pytest.mark.parametrize("scale", [np.inf, -np.inf, np.nan, 1e30])
 def test_scales(scale: float) -> None:
-    rejected(constants(scale=scale), "(load) of node 'conv0': a scale of magnitude …; up to 1.84e+19")
+    rejected(constants(scale=scale), "(load.params) of node 'conv0': a scale of magnitude …; up to 1.84e+19")
 
 
 def test_scales_may_be_negative_zero_or_tiny() -> None:
@@ -125,9 +125,11 @@ def test_the_largest_bias_counts() -> None:
 
 
 def test_constants_come_from_the_image() -> None:
-    source = examples.convolution().edit("base=2432", "base=65536")
+    """`load.params` reads nothing else; `load` may, but not as constants."""
+    source = examples.convolution().edit("load.params", "load").edit("sync.weights wait=5,5", "sync.load wait=5,5")
+    verify(source.program())
     rejected(
-        source,
+        source.edit("base=2432", "base=65536"),
         "(load) of node 'conv0': channel constants at DRAM bytes 0x10000 … 0x1009f;"
         " constants of the image, 0x0 … 0xffff",
     )

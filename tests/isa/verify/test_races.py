@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from mmac.isa.verify import verify
@@ -82,8 +85,9 @@ READS = {
     ),
     "constants not waited for": Case(
         conv,
-        (("store.acc", "load t=t2 p=p2\nstore.acc"),),
-        "it reads bytes 0 … 63 of the PRM scratchpad, which instruction 52 (load) of node 'conv0' may still be writing",
+        (("store.acc", "load.params t=t2 p=p2\nstore.acc"),),
+        "it reads bytes 0 … 63 of the PRM scratchpad,"
+        " which instruction 52 (load.params) of node 'conv0' may still be writing",
     ),
     "sums not waited for": Case(
         conv,
@@ -120,6 +124,18 @@ OVERWRITES = {
         (("pad=wgt addr=0 toggle=16384 mask=1", "pad=wgt addr=0 toggle=16384 mask=0"),),
         "of the WGT scratchpad while the compute queue may still read them",
     ),
+    "constants that the other queue loads": Case(
+        conv,
+        (("sync.store wait=6", "load t=t2 p=p2\nsync.store wait=6"),),
+        "instruction 47 (load) of node 'conv0': it overwrites bytes 0 … 63 of the PRM scratchpad,"
+        " which instruction 45 (load.params) of node 'conv0' may still be writing",
+    ),
+    "activations that the other queue loads": Case(
+        conv,
+        (("mmac x=t0", "load.params t=t2 p=p0\nmmac x=t0"),),
+        "(load.params) of node 'conv0': it overwrites bytes 0 … 239 of the ACT scratchpad,"
+        " which instruction 50 (load) of node 'conv0' may still be writing",
+    ),
     "slots that overlap": Case(
         add,
         (("pad=act addr=0 toggle=8192", "pad=act addr=0 toggle=16"),),
@@ -133,7 +149,7 @@ OVERWRITES = {
     "phase not carried on to the next operation": Case(
         chain,
         (("pad=prm addr=2048 toggle=256 mask=0 phase=1", "pad=prm addr=2048 toggle=256 mask=0 phase=0"),),
-        "(load) of node 'table1': it overwrites bytes 2048 … 2303 of the PRM scratchpad while the compute queue",
+        "(load.params) of node 'table1': it overwrites bytes 2048 … 2303 of the PRM scratchpad while the compute queue",
     ),
 }
 
@@ -151,7 +167,7 @@ CONTENTS = {
             ("stride t=t2 n=160 h=160 w=160 c=8", "stride t=t2 n=160 h=160 w=160 c=4"),
             ("walk t=t2 dim=c origin=0 extent=8 step=8", "walk t=t2 dim=c origin=0 extent=16 step=16"),
         ),
-        "its constants are elements of 4 bytes, by instruction 45 (load) of node 'conv0';"
+        "its constants are elements of 4 bytes, by instruction 45 (load.params) of node 'conv0';"
         " elements of 8 bytes: bias and scale",
     ),
     "sums stored with another walk": Case(
@@ -197,6 +213,38 @@ def test_contents(name: str) -> None:
     CONTENTS[name].check()
 
 
+def test_tables_are_waited_for() -> None:
+    rejected(
+        chain().edit("sync.compute wait=15\n", "", 0).edit(" signal=15", "", 0),
+        "(vtable) of node 'table0': it reads bytes 2048 … 2303 of the PRM scratchpad,"
+        " which instruction 28 (load.params) of node 'table0' may still be writing",
+    )
+
+
+def test_a_host_segment_is_known_to_all_queues() -> None:
+    """After it, the weights queue may overwrite what the compute queue has read before."""
+
+    def source(*, hosted: bool) -> Source:
+        builder = Builder()
+        x = builder.input("x", (1, 1, 1, 8))
+        y, z = (builder.tensor(name, x.shape) for name in "yz")
+        builder.lookup(x, y, x.shape)
+        if hosted:
+            builder.host([y], [y])
+        builder.lookup(y, z, x.shape)
+        builder.output(z)
+        same_slot = builder.source().edit("pad=prm addr=2048 toggle=256 mask=0 phase=1", "pad=prm addr=2048")
+        without_credits = re.sub(r"sync\.\w+ (signal|wait)=7(,7)?\n| wait=7(?= )", "", same_slot.text)
+        return replace(same_slot, text=without_credits)
+
+    verify(source(hosted=True).program())
+    rejected(
+        source(hosted=False),
+        "(load.params) of node 'table1': it overwrites bytes 2048 … 2303 of the PRM scratchpad"
+        " while the compute queue may still read them",
+    )
+
+
 @pytest.mark.parametrize("box", [(1, 1, 4, 8), (1, 4, 4, 8)])
 def test_loads_wait_for_earlier_stores(box: tuple[int, int, int, int]) -> None:
     """In loops, and in straight code where every instruction is a node of its own."""
@@ -215,7 +263,7 @@ def test_stores_wait_for_earlier_loads() -> None:
     late = "load t=t1 p=p5\nstore t=t1 p=p0\nsync.compute wait=8,8\n"
     rejected(
         source.edit("sync.compute wait=8,8\n", late),
-        "instruction 64 (store): it overwrites DRAM bytes of instruction 63 (load), which may not be over",
+        "instruction 66 (store): it overwrites DRAM bytes of instruction 65 (load), which may not be over",
     )
 
 

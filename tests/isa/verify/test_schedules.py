@@ -13,9 +13,9 @@ from mmac.isa.plan import Level
 from mmac.isa.verify import verify
 from tests.isa.build import Builder
 from tests.isa.source import Source
-from tests.isa.verify.execution import COMPUTE_FIRST, EAGER, LAZY, at_random, run
+from tests.isa.verify.execution import COMPUTE_FIRST, EAGER, LAZY, WEIGHTS_FIRST, WEIGHTS_LAST, at_random, run
 
-SCHEDULES = [EAGER, COMPUTE_FIRST, *map(at_random, range(4))]
+SCHEDULES = [EAGER, COMPUTE_FIRST, WEIGHTS_FIRST, WEIGHTS_LAST, *map(at_random, range(4))]
 
 
 def small(weights_outer: bool, reduction: int | None) -> Source:
@@ -62,7 +62,7 @@ def test_valid_programs(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_changed_programs(name: str) -> None:
-    """Tokens dropped, exchanged and moved, slots changed, lines exchanged: accepted or not, never a race."""
+    """Tokens dropped and moved, slots and queues changed, lines exchanged: accepted or not, never a race."""
     source = PROGRAMS[name]()
     rng = np.random.default_rng(1)
     accepted = refused = 0
@@ -78,15 +78,15 @@ def test_changed_programs(name: str) -> None:
             continue
         accepted += 1
         expected = run(program, len(program.plan.levels) - 1, LAZY)
-        for choose in SCHEDULES[: 2 + accepted % 5]:
+        for choose in SCHEDULES[: 4 + accepted % 5]:
             np.testing.assert_array_equal(run(program, len(program.plan.levels) - 1, choose), expected, changed.text)
     assert accepted >= 5
 
 
 def _change(source: Source, rng: np.random.Generator) -> Source:
-    """A random change to tokens, slots or order."""
+    """A random change to tokens, slots, order or queues."""
     lines = source.text.splitlines(keepends=True)
-    kind = rng.integers(4)
+    kind = rng.integers(5)
     if kind == 0:  # a semaphore on both ends
         semaphore = rng.choice(sorted(set(re.findall(r"(?<=signal=)\d+", source.text))))
         lines = [re.sub(rf"((?:wait|signal)=(?:\w+,)?){semaphore}(?!\d)", r"\1none", line) for line in lines]
@@ -96,11 +96,24 @@ def _change(source: Source, rng: np.random.Generator) -> Source:
     elif kind == 2:  # order
         at = rng.choice([i for i, line in enumerate(lines[:-1]) if _moves(line) and _moves(lines[i + 1])])
         lines[at], lines[at + 1] = lines[at + 1], lines[at]
+    elif kind == 3:  # the queue of a load, with or without the waits at the end
+        at = rng.choice([i for i, line in enumerate(lines) if re.match(r"load(\.params)? ", line)])
+        lines[at] = _exchanged(lines[at], "load ", "load.params ")
+        if waited := re.search(r"wait=(\d+)", lines[at]):
+            lines = [
+                _exchanged(line, "sync.load ", "sync.weights ") if line.endswith(f"wait={','.join([waited[1]] * 2)}\n")
+                else line for line in lines
+            ]  # fmt: skip
     else:  # a wait of one instruction, and a signal of another
         for part in ("wait", "signal"):
             at = rng.choice([i for i, line in enumerate(lines) if f"{part}=" in line])
             lines[at] = re.sub(rf" {part}=\S+", "", lines[at])
     return Source("".join(lines), source.rest)
+
+
+def _exchanged(line: str, one: str, other: str) -> str:
+    """A line that begins with one of two words, with the other."""
+    return re.sub(f"^({re.escape(one)}|{re.escape(other)})", lambda found: other if found[1] == one else one, line)
 
 
 def _moves(line: str) -> bool:

@@ -52,6 +52,11 @@ CASES = {
         (("sync.store signal=14\nsync.compute", "sync.compute signal=14\nsync.compute"),),
         "semaphore 14 is signalled by the compute queue; the store queue, as in instruction 7",
     ),
+    "weights that the load queue waits for": Case(
+        examples.convolution,
+        (("sync.weights wait=3,3", "sync.load wait=3,3"),),
+        "semaphore 3 is waited for by the load queue; the weights queue, as in instruction 44",
+    ),
     "two consumers": Case(
         add,
         (("sync.load wait=14\nhalt", "sync.store wait=14\nhalt"),),

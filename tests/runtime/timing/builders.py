@@ -17,11 +17,12 @@ from mmac.isa.plan import PAPER_LEVELS, LayerPlan, Level, Plan
 from mmac.isa.program import DebugEntry, Program, directory_dtype
 from mmac.isa.spec import NONE_LOOP, NONE_TOKEN, Instr, Queue
 
-PADS = {"act": 1 << 19, "aux": 1 << 18, "out": 1 << 18, "wgt": 1 << 20, "prm": 1 << 17, "acc": 1 << 20}
+PADS = {"act": 1 << 18, "aux": 1 << 16, "out": 1 << 17, "wgt": 3 << 18, "prm": 1 << 16, "acc": 1 << 19}
 SYNC: dict[Queue, type[table.Queued]] = {
     Queue.LOAD: table.SyncLoad,
     Queue.COMPUTE: table.SyncCompute,
     Queue.STORE: table.SyncStore,
+    Queue.WEIGHTS: table.SyncWeights,
 }
 Walk = tuple[int, int, int, int]
 """origin, extent, step, loop"""
@@ -119,7 +120,7 @@ class Network:
         body = self._weights_outer(mmac) if weights_outer else self._weights_inner(mmac)
         for queue, semaphore in ((2, WF), (3, PF), (2, AF), (3, CF)):
             body = [SYNC[Queue(queue)](signal0=semaphore)] * 2 + body
-        for queue, semaphore in ((1, WF), (1, PF), (1, AF), (2, CF)):
+        for queue, semaphore in ((4, WF), (4, PF), (1, AF), (2, CF)):
             body = body + [SYNC[Queue(queue)](wait0=semaphore)] * 2
         for item in body:
             if isinstance(item, str):
@@ -133,7 +134,7 @@ class Network:
         return [
             "n",
             table.LoadTerms(t=1, p=1, wait0=WF, signal0=WR),
-            table.Load(t=2, p=2, wait0=PF, signal0=PR),
+            table.LoadParams(t=2, p=2, wait0=PF, signal0=PR),
             table.SyncCompute(wait0=WR),
             table.SyncStore(wait0=PR),
             "h",
@@ -156,7 +157,7 @@ class Network:
             table.SyncCompute(wait0=AR),
             "n",
             table.LoadTerms(t=1, p=1, wait0=WF, signal0=WR),
-            table.Load(t=2, p=2, wait0=PF, signal0=PR),
+            table.LoadParams(t=2, p=2, wait0=PF, signal0=PR),
             dataclasses.replace(mmac, wait0=WR, wait1=CF, signal0=WF, signal1=CR),
             table.StoreAcc(t=3, acc=3, prm=2, wait0=CR, wait1=PR, signal0=CF, signal1=PF),
             "/n",
@@ -296,6 +297,7 @@ class Random:
         choices: list[Instr] = [
             table.Load(t=x, p=x),
             table.Load(t=z, p=x),
+            table.LoadParams(t=z, p=x),
             table.Store(t=y, p=x),
             table.StoreAcc(t=y, acc=y, prm=x),
             table.Vadd(a=x, b=x, y=y, pa=x, pb=x, out=x),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmac.isa import table
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
+from mmac.isa.errors import ResourceError, VerificationError
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Queue
 from mmac.isa.structure import Op, Step, View, parse
 from mmac.runtime.targets import load_target
 from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine, clipped, work_of
@@ -52,7 +53,7 @@ def test_extents_are_those_of_the_view(seed: int, level: int) -> None:
 
 
 @given(st.tuples(*[st.integers(1, 5)] * 4), st.tuples(*[st.integers(-2, 3)] * 4), st.tuples(*[st.integers(1, 5)] * 4))
-def test_bus_bytes_are_bursts_of_contiguous_bytes(
+def test_moved_bytes_are_bursts_of_contiguous_bytes(
     shape: tuple[int, int, int, int], origin: tuple[int, ...], box: tuple[int, ...]
 ) -> None:
     strides = (shape[1] * shape[2] * shape[3], *dense(shape)[1:])
@@ -66,7 +67,8 @@ def test_bus_bytes_are_bursts_of_contiguous_bytes(
             runs[-1] += 1
         else:
             runs.append(1)
-    assert int(HERE.bus_bytes(view)[0]) == sum(-(-run // 64) * 64 for run in runs)
+    port = TARGET.port(Queue.LOAD, on_chip=False)
+    assert int(HERE.moved_bytes(view, port)[0]) == sum(-(-run // 64) * 64 for run in runs)
 
 
 def test_a_walk_along_the_level() -> None:
@@ -116,8 +118,9 @@ def test_actions_of_an_mmac() -> None:
     assert counts[Action.CELL_CYCLE].tolist() == [groups * 3 * 1, groups * 5 * 2, groups * 9 * 3]
     words = np.array([3, 5, 9]) * 32 * 12
     assert counts[Action.TERM_STORE].tolist() == (4 * words).tolist()
-    # weights once; 63 pixels × 12 groups × 16 values for each of 4 columns of blocks; 4-byte sums in and out, twice
-    assert counts[Action.SCRATCHPAD].tolist() == (words + 63 * 192 * 4 + 63 * 32 * 2 * 8).tolist()
+    # weights once; 63 pixels × 12 groups × 16 values for each of 2 columns of blocks; 4-byte sums in and out, six times
+    assert counts[Action.SCRATCHPAD].tolist() == (words + 63 * 192 * 2 + 63 * 32 * 6 * 8).tolist()
+    assert counts[Action.DATA_TERM].tolist() == [63 * 192 * 2 * beta for beta in (1, 2, 3)]
     tile = at.tile()
     assert (tile.size.tolist(), tile.alpha.tolist()) == ([1000, 2000, 3000], [3, 5, 9])
 
@@ -129,7 +132,7 @@ def test_load_terms_reads_the_directory_and_a_longer_prefix_at_a_higher_level() 
     size = program.image.view(MACHINE.directory)["level"]["bytes"][0].astype(int)
     bus = -(-size // 64) * 64 + 64
     assert ACTIONS[table.LoadTerms](op, at)[Action.DRAM_READ].tolist() == bus.tolist()
-    assert CYCLES[table.LoadTerms](op, at).tolist() == (2 * 34 + bus // 32).tolist()
+    assert CYCLES[table.LoadTerms](op, at).tolist() == (2 * 34 + -(-bus // 44)).tolist()
     assert (np.diff(size) > 0).all()
 
 
@@ -158,7 +161,7 @@ def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
         return Op(0, table.StoreAcc(t=0, acc=0, prm=0), {"t": view}, {}, None)
 
     wide, packed = op(4, (1, 1, 1, 4096)), op(1, (1, 1, 1, 4096))
-    assert int(CYCLES[table.StoreAcc](wide, HERE)[0]) == 34 + 1024
+    assert int(CYCLES[table.StoreAcc](wide, HERE)[0]) == 34 + -(-4096 * 4 // 12)
     slow = dataclasses.replace(TARGET, lanes=dataclasses.replace(TARGET.lanes, requant=8))
     at = dataclasses.replace(HERE, machine=dataclasses.replace(MACHINE, target=slow))
     assert int(CYCLES[table.StoreAcc](packed, at)[0]) == 12 + 512
@@ -168,6 +171,34 @@ def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
         4096 * 4 + 4096 * 8,
         4096,
     ]
+
+
+def test_multipliers_take_every_product_once() -> None:
+    op = mmac_op(20, 64, 20, 32, 64)
+    op = dataclasses.replace(op, instr=dataclasses.replace(op.instr, unit=table.Unit.MULTIPLIERS))
+    at = At(MACHINE, (), (View(0, 8 + 8 * 3, 0, (1, 1, 1, 1), (0, 0, 0, 0), (Step(0, 1),) * 4), ()))
+    # 180 × 32 weights, 128 at a time; 63 × 32 outputs on 128 units of 9 taps
+    assert CYCLES[table.Mmac](op, at).tolist() == [8 + 45 + 16 * 20]
+    counts = ACTIONS[table.Mmac](op, at)
+    assert int(counts[Action.MULTIPLY][0]) == 63 * 32 * 180
+    assert Action.CELL_CYCLE not in counts
+    none = dataclasses.replace(MACHINE, target=dataclasses.replace(TARGET, multipliers=None))
+    with pytest.raises(ResourceError, match="runs on the multipliers; vc707 has none; compile it for this target"):
+        CYCLES[table.Mmac](op, dataclasses.replace(at, machine=none))
+
+
+def test_what_lies_in_the_buffer() -> None:
+    program = dataclasses.replace(MACHINE.program, buffer=(4096, 8192))
+    machine = Machine(program, TARGET, "mmac")
+    assert [machine.on_chip(*r) for r in ((0, 4096), (4096, 5000), (4096, 12288), (12288, 12289))] == [0, 1, 1, 0]
+    with pytest.raises(VerificationError, match=r"4095…4096: partly in the global buffer; all in or out of 4096…12287"):
+        machine.on_chip(4095, 4097)
+    walk = (Step(0, 1), Step(0, 4), Step(0, 4), Step(0, 16))
+    op = Op(0, table.Load(t=0, p=0), {"t": View(4096, 1, 0, (1, 4, 4, 16), (0, 64, 16, 1), walk)}, {})
+    assert int(CYCLES[table.Load](op, At(machine, ()))[0]) == 6 + 1
+    assert int(ACTIONS[table.Load](op, At(machine, ()))[Action.BUFFER_READ][0]) == 256
+    with pytest.raises(ResourceError, match="keeps 4194304 bytes in the global buffer; vc707 has 1835008; compile it"):
+        Machine(dataclasses.replace(program, buffer=(0, 1 << 22)), TARGET, "mmac")
 
 
 def test_no_loop_is_no_index() -> None:

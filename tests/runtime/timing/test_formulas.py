@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmac.runtime.targets import Target, load_target
+from mmac.runtime.targets import Multipliers, Port, Target, load_target
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.formulas import ArrayWork
 
@@ -18,12 +18,18 @@ sizes = st.integers(1, 40)
 splits = st.integers(1, 9)
 
 
-@given(sizes, sizes, sizes, sizes, splits, splits, splits, st.integers(1, 60), st.integers(1, 20))
+@given(sizes, sizes, st.integers(1, 640), sizes, splits, splits, splits, st.integers(1, 60), st.integers(1, 20))
 def test_no_array_works_faster_than_its_cells(
-    m: int, n: int, g: int, groups: int, sm: int, sn: int, sk: int, gamma: int, words: int
+    m: int, n: int, depth: int, groups: int, sm: int, sn: int, sk: int, beat: int, words: int
 ) -> None:
-    work = ArrayWork(m, n, g, groups, sm, sn, sk)
-    assert work.cell_groups * gamma <= SMALL.cell_count * formulas.mmac_cycles(SMALL, work, gamma, words)
+    work = ArrayWork(m, n, depth, groups, sm, sn, sk)
+    assert work.cell_groups * beat <= SMALL.cell_count * formulas.mmac_cycles(SMALL, work, beat, words)
+
+
+@given(sizes, sizes, st.integers(1, 640), sizes)
+def test_no_multiplier_forms_two_products_at_once(m: int, n: int, depth: int, groups: int) -> None:
+    work = ArrayWork(m, n, depth, groups)
+    assert work.products <= 5 * 3 * formulas.multiply_cycles(SMALL, Multipliers(5, 3), work)
 
 
 def passes_of_one_block(target: Target, n: int, g: int) -> int:
@@ -36,50 +42,66 @@ def test_dense_passes(n: int, g: int, split_n: int, split_k: int) -> None:
     share_n, share_g = len(range(0, n, split_n)), len(range(0, g, split_k))
     rounds = len(range(0, split_n * split_k, SMALL.array.blocks))
     expected = rounds * passes_of_one_block(SMALL, share_n, share_g)
-    assert formulas.weight_passes(SMALL, ArrayWork(1, n, g, 1, 1, split_n, split_k)) == expected
+    assert formulas.weight_passes(SMALL, ArrayWork(1, n, 16 * g, 1, 1, split_n, split_k)) == expected
 
 
 @pytest.mark.parametrize(
     ("n", "g", "groups", "split_n", "expected"),
     [
-        (1, 1, 64, 1, 8),  # depthwise: eight channels on the diagonal of an 8 × 8 block
-        (1, 1, 64, 4, 2),
-        (1, 2, 64, 1, 16),  # two groups per channel: rows for four
-        (2, 1, 64, 1, 16),  # two outputs per convolution group: columns for four
-        (8, 9, 4, 1, 8),  # nothing fits twice: 4 convolution groups × 2 passes along the reduction axis
-        (16, 1, 4, 8, 1),  # eight blocks: one per convolution group, then two halves of its channels
+        (1, 1, 64, 1, 22),  # depthwise: three channels on the diagonal of a block
+        (1, 1, 64, 4, 6),
+        (1, 2, 64, 1, 64),  # two groups per channel: rows for one
+        (2, 1, 64, 1, 32),  # two outputs per convolution group: columns for two
+        (4, 4, 4, 1, 8),  # nothing fits twice: 4 convolution groups × 2 passes along the reduction axis
+        (8, 1, 4, 6, 2),  # four blocks: one per convolution group, the last two have nothing to share
     ],
 )
 def test_grouped_passes(n: int, g: int, groups: int, split_n: int, expected: int) -> None:
-    assert formulas.weight_passes(TARGET, ArrayWork(1, n, g, groups, split_n=split_n)) == expected
+    assert formulas.weight_passes(SMALL, ArrayWork(1, n, 16 * g, groups, split_n=split_n)) == expected
 
 
 @given(st.integers(8, 500))
 def test_one_pass_takes_what_scale_sim_says(m: int) -> None:
     """SCALE-Sim 3, weight stationary: passes × (2R + C + M - 2) - 1 cycles, which counts from 0."""
-    single = dataclasses.replace(TARGET, array=dataclasses.replace(TARGET.array, pipeline_cycles=0))
+    single = dataclasses.replace(SMALL, array=dataclasses.replace(SMALL.array, pipeline_cycles=0))
     rows, columns = single.array.rows, single.array.columns
-    cycles = formulas.mmac_cycles(single, ArrayWork(m, columns, rows), gamma=1, words=1)
+    cycles = formulas.mmac_cycles(single, ArrayWork(m, columns, 16 * rows), beat=1, words=1)
     assert cycles - 1 == (2 * rows + columns + m - 2) - 1
 
 
 def test_cycles_of_one_example() -> None:
-    # 100 pixels over 4 blocks: 25 beats of 48 cycles; 24 channels and 10 groups: 3 × 2 passes
-    work = ArrayWork(m=100, n=24, g=10, split_m=4)
-    assert formulas.mmac_cycles(TARGET, work, 48, 16) == 8 + 8 * 16 + 14 * 48 + 6 * 25 * 48
-    # one pixel: shifting the weights in is slower than the beat
-    assert formulas.mmac_cycles(TARGET, ArrayWork(1, 24, 10), 48, 16) == 8 + 8 * 16 + 14 * 48 + 6 * 8 * 16
+    # 100 pixels over 4 blocks: 25 beats of 48 cycles; 10 channels and 8 groups of a 3 × 4 block: 3 × 3 passes
+    work = ArrayWork(m=100, n=10, depth=128, split_m=4)
+    assert formulas.mmac_cycles(SMALL, work, 48, 16) == 8 + 3 * 16 + 5 + 9 * 25 * 48
+    # one pixel: shifting the weights in is slower than the beat, but for the last time
+    assert formulas.mmac_cycles(SMALL, ArrayWork(1, 10, 128), 20, 16) == 8 + 3 * 16 + 5 + 8 * 3 * 16 + 20
     # the adder tree of five blocks has three stages
-    assert formulas.mmac_cycles(TARGET, ArrayWork(1, 8, 40, split_k=5), 16, 2) == 8 + 8 * 2 + 14 * 16 + 16 + 3
-    assert formulas.mmac_cycles(TARGET, ArrayWork(0, 24, 10), 48, 16) == 1
+    assert formulas.mmac_cycles(SMALL, ArrayWork(1, 4, 240, split_k=5), 16, 2) == 8 + 3 * 2 + 5 + 16 + 3
+    assert formulas.mmac_cycles(SMALL, ArrayWork(0, 10, 128), 48, 16) == 1
+
+
+def test_multipliers() -> None:
+    unit = Multipliers(4, 3)
+    # 2 × 7 weights, 4 at a time; 10 × 2 outputs on 4 units, 7 products 3 at a time
+    assert formulas.multiply_cycles(SMALL, unit, ArrayWork(10, 2, 7)) == 8 + 4 + 5 * 3
+    assert formulas.multiply_cycles(SMALL, unit, ArrayWork(10, 1, 9, 6)) == 8 + 14 + 15 * 3
+    assert formulas.multiply_cycles(SMALL, unit, ArrayWork(0, 2, 7)) == 1
+
+
+def test_a_beat_is_as_long_as_its_slowest_part() -> None:
+    array, cells = SMALL.array, TARGET.cells  # 3 × 4 cells, 4 data terms a cycle
+    beats = [formulas.beat_cycles(array, cells["mmac"], alpha, beta) for alpha, beta in ((20, 3), (8, 2), (1, 1))]
+    assert beats == [60, 24, 12]
+    assert formulas.beat_cycles(array, cells["pmac"], 1, 5) == 16
+    assert formulas.beat_cycles(dataclasses.replace(array, columns=30), cells["pmac"], 1, 5) == 30
 
 
 def test_levels_broadcast() -> None:
-    gamma, words = np.array([16, 60]), np.array([8, 20])
-    work = ArrayWork(m=np.array([[10], [100]]), n=16, g=9)
-    cycles = formulas.mmac_cycles(TARGET, work, gamma, words)
+    beat, words = np.array([16, 60]), np.array([8, 20])
+    work = ArrayWork(m=np.array([[10], [100]]), n=16, depth=144)
+    cycles = formulas.mmac_cycles(TARGET, work, beat, words)
     assert cycles.shape == (2, 2)
-    assert cycles[1, 1] == formulas.mmac_cycles(TARGET, ArrayWork(100, 16, 9), 60, 20)
+    assert cycles[1, 1] == formulas.mmac_cycles(TARGET, ArrayWork(100, 16, 144), 60, 20)
 
 
 def test_group_costs_of_the_cells() -> None:
@@ -94,14 +116,13 @@ def test_group_costs_of_the_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "runs", "bus", "read", "write"),
-    [(64, 1, 64, 34 + 2, 34 + 4), (65, 1, 128, 34 + 4, 34 + 8), (1, 10, 640, 34 + 20, 34 + 40), (0, 5, 0, 1, 1)],
+    ("run", "runs", "moved", "cycles"),
+    [(64, 1, 64, 34 + 2), (65, 1, 128, 34 + 4), (1, 10, 640, 34 + 20), (0, 5, 0, 1)],
 )
-def test_dma(run: int, runs: int, bus: int, read: int, write: int) -> None:
-    moved = formulas.transfer_bytes(TARGET, run, runs)
-    assert moved == bus
-    assert formulas.dma_cycles(TARGET, moved) == read
-    assert formulas.dma_cycles(TARGET, moved, write=True) == write
+def test_dma(run: int, runs: int, moved: int, cycles: int) -> None:
+    port = Port(burst_bytes=64, bytes_per_cycle=32, latency_cycles=34)
+    assert formulas.transfer_bytes(port, run, runs) == moved
+    assert formulas.dma_cycles(port, moved) == cycles
 
 
 def test_lanes() -> None:

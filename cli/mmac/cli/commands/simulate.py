@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
+from mmac.cli.layers import layer_table
 from mmac.cli.parameters import json_option, target_option
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
@@ -38,10 +39,16 @@ CONSTANTS = ("first_principles", "paper")
     metavar="N|AxB|full|all",
     help="Default: costs of all levels; with inputs, results of the highest.",
 )
-@click.option("--engine", default="fast", show_default=True, metavar="fast|reference", help="Both give the same bits.")
+@click.option(
+    "--engine", default="fast", show_default=True, metavar="fast|reference|cell", help="All give the same bits."
+)
 @click.option("--max-latency", type=float, metavar="MS", help="Choose the best level that is not slower.")
 @click.option("--max-energy", type=float, metavar="MJ", help="Choose the best level that needs no more energy.")
 @click.option("-o", "--output", "out", metavar="OUT.npz", help="The results, NAME or (of several levels) NAME@LEVEL.")
+@click.option("--trace", metavar="FILE.json", help="What happens when, for ui.perfetto.dev; see docs/traces.md.")
+@click.option(
+    "--report", "page", metavar="FILE.html", help="All this and the layers as a page with figures; see docs/reports.md."
+)
 @click.option("--mac", metavar="mmac|bmac|pmac", help="Kind of cell; default: the target's.")
 @click.option(
     "--constants",
@@ -61,6 +68,8 @@ def command(
     max_latency: float | None,
     max_energy: float | None,
     out: str | None,
+    trace: str | None,
+    page: str | None,
     mac: str | None,
     constants: str,
     target: str | None,
@@ -85,12 +94,17 @@ def command(
     report, other = (costs(name, chosen) for name in sorted(CONSTANTS, key=lambda name: name != constants))
     ran = chosen if level is not None or limited else every[-1:]
     results: dict[str, Arrays] = {}
+    host_ms: list[float] | None = None
     if inputs:
         results, host_ms = _run(loaded, inputs, ran, engine)
         report = report.with_host_ms([host_ms[position] for position in chosen])
         _save(results, out)
     elif loaded.host:
         output.warning("host segments are not timed without inputs (-i)")
+    if trace:
+        _trace(loaded, trace, target, chosen[-1], mac)
+    if page:
+        _page(loaded, page, target, mac, constants, chosen[-1], host_ms)
     if as_json:
         energies = {each.constants: [row.energy_mj for row in each.levels] for each in (report, other)}
         more = {"energy_mj_by_constants": energies, "overflow": overflow}
@@ -170,6 +184,28 @@ def _read_inputs(texts: Sequence[str]) -> Arrays:
     return found
 
 
+def _trace(program: Program, path: str, target: str | None, level: int, mac: str | None) -> None:
+    from mmac.runtime.trace import write_trace
+
+    write_trace(program, path, target, level, mac)
+    output.note(f"{path} is the trace of level {program.plan.levels[level]}; ui.perfetto.dev opens it")
+
+
+def _page(
+    program: Program,
+    path: str,
+    target: str | None,
+    mac: str | None,
+    constants: str,
+    level: int,
+    host_ms: Sequence[float] | None,
+) -> None:
+    from mmac.runtime.page import write_page
+
+    write_page(program, path, target, mac, constants, level=level, host_ms=host_ms)
+    output.note(f"{path} is the report; any browser opens it")
+
+
 def _describe(results: Mapping[str, Arrays]) -> list[dict[str, Any]]:
     return [
         {"level": level, "name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
@@ -200,7 +236,7 @@ def _print(report: Report, other: Report, layers: bool, results: Mapping[str, Ar
     click.echo(f"{report.model} on {report.target}, {report.mac} cells, {report.constants} constants")
     output.level_table(report, other)
     if layers:
-        output.layer_table(report)
+        layer_table(report)
     for level, arrays in results.items():
         for name, array in arrays.items():
             values = np.array2string(array.ravel(), 1000, 4, threshold=10, edgeitems=3)

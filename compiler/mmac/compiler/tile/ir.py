@@ -27,11 +27,15 @@ Dims = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes of DRAM. `constant` ones are part of the program image and hold `TileProgram.data[name]`."""
+    """Bytes of memory: of the global buffer if `on_chip`, else of DRAM.
+
+    `constant` ones are part of the program image and hold `TileProgram.data[name]`.
+    """
 
     name: str
     size_bytes: int
     constant: bool = False
+    on_chip: bool = False
     base: int | None = None
 
 
@@ -84,8 +88,9 @@ class ArrayMapping:
 
     A tile is `batch` × `rows` × `columns` output pixels by `channels` output channels by `reduction` input channels;
     `weights_outer` says whether a weight tile stays while all pixels pass (else an activation tile stays while all
-    weight tiles pass). `split_*` are the blocks that share pixels (m), channels (n) and the reduction (k).
-    `cycles` is what the cost model expects at the level it was asked about, `why` a sentence for people.
+    weight tiles pass). `split_*` are the blocks that share pixels (m), channels (n) and the reduction (k); on the
+    multipliers (`unit`) they mean nothing.
+    `cycles` is what the cost model expects at the highest level, `why` a sentence for people.
     """
 
     batch: int
@@ -97,6 +102,7 @@ class ArrayMapping:
     split_m: int
     split_n: int
     split_k: int
+    unit: table.Unit = table.Unit.ARRAY
     cycles: int = 0
     why: str = ""
 
@@ -264,7 +270,10 @@ Operation = ArrayLayer | VectorOp | Move | HostCall
 
 @dataclass(frozen=True)
 class TileProgram:
-    """A whole network. `data` holds bulk arrays (weights, streams, constants) by name; the text form omits them."""
+    """A whole network. `data` holds bulk arrays (weights, streams, constants) by name; the text form omits them.
+
+    `on_chip` is the range of addresses (base, size) that lies in the global buffer, once `allocate` has set it.
+    """
 
     name: str
     target: str
@@ -275,6 +284,7 @@ class TileProgram:
     buffers: tuple[Buffer, ...]
     operations: tuple[Operation, ...]
     host: tuple[HostSegment, ...] = ()
+    on_chip: tuple[int, int] = (0, 0)
     notes: MappingT[str, str] = field(default_factory=dict)
     data: MappingT[str, npt.NDArray[np.generic]] = field(default_factory=dict, compare=False, repr=False)
 

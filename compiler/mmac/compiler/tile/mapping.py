@@ -1,13 +1,13 @@
-"""Choosing tile sizes, loop order and block splits of an array layer by the runtime's own cost model.
+"""Choosing unit, tile sizes, loop order and block splits of an array layer by the runtime's own cost model.
 
 The space is small (some ten thousand mappings) and searched exhaustively, all candidates at once. The cost of a
-mapping is the time of its slowest queue plus what cannot overlap, summed over the levels of the program.
+mapping at a level is the time of its slowest queue plus what cannot overlap. One mapping serves all levels: the one that
+is least slower than the best for each, added up.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from mmac.compiler.tile.ir import ArrayMapping, Dims, Window
 from mmac.compiler.tile.rings import Rings
+from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE
-from mmac.runtime.targets import Target
+from mmac.isa.spec import Queue
+from mmac.runtime.targets import Array, Target
 from mmac.runtime.timing import formulas
 
 Ints = npt.NDArray[np.int64]
@@ -30,7 +32,8 @@ ACCUMULATOR_BYTES = 4
 class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
-    `budgets` are the (α, β) at each level, `group_terms` the most terms that any weight group keeps.
+    `budgets` are the (α, β) at each level, `group_terms` the most terms that any weight group keeps; `x_on_chip`,
+    `y_on_chip` and `weights_on_chip` say what lies in the global buffer.
     """
 
     x: Dims
@@ -39,6 +42,9 @@ class LayerShape:
     groups: int
     budgets: tuple[tuple[int, int], ...]
     group_terms: int
+    x_on_chip: bool = False
+    y_on_chip: bool = False
+    weights_on_chip: bool = False
 
     @property
     def ic(self) -> int:
@@ -63,20 +69,20 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
         ResourceError: not even the smallest tile fits the scratchpads.
     """
     tiles = _tiles(shape, target, name)
-    splits = _splits(target.array.blocks)
+    splits = _splits(shape, target.array)
     cost = _cost(shape, target, tiles, splits)
-    order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(cost)), cost.shape))
-    batch, rows, columns, channels, reduction = (int(v) for v in tiles[tile])
-    split_m, split_n, split_k = (int(v) for v in splits[split])
-    cycles = int(cost[order, tile, split]) // len(shape.budgets)
+    # equally good at every level: by how much each level is slower than it could be, added up
+    regret = (cost / cost.min(axis=(1, 2, 3), keepdims=True)).sum(axis=0)
+    order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
+    low, high = (int(cost[level, order, tile, split]) for level in (0, -1))
     loops = "weights stay, pixels pass" if order == 0 else "pixels stay, weights pass"
-    why = (
-        f"{loops}; {split_m}x{split_n}x{split_k} blocks over pixels, channels, reduction; "
-        f"best of {cost.size} mappings, {cycles} cycles expected on average"
-    )
-    return ArrayMapping(
-        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, cycles, why
-    )  # fmt: skip
+    if split < len(splits):
+        unit, blocks = table.Unit.ARRAY, splits[split].tolist()
+        where = "x".join(map(str, blocks)) + " blocks over pixels, channels, reduction"
+    else:
+        unit, blocks, where = table.Unit.MULTIPLIERS, [1, 1, 1], "on the multipliers"
+    why = f"{loops}; {where}; best of {regret.size} mappings, {low} to {high} cycles expected"
+    return ArrayMapping(*tiles[tile].tolist(), order == 0, *blocks, unit, high, why)
 
 
 def _parts(size: int, unit: int = 1, most: int = 16) -> list[int]:
@@ -135,16 +141,42 @@ def _fits(shape: LayerShape, target: Target, tiles: Ints) -> npt.NDArray[np.bool
     return fits
 
 
-def _splits(blocks: int) -> Ints:
-    """[S, 3] ways to share the blocks between pixels, channels and the reduction."""
-    divisors = [d for d in range(1, blocks + 1) if blocks % d == 0]
-    return np.array([(m, n, blocks // m // n) for m in divisors for n in divisors if blocks % (m * n) == 0], np.int64)
+def _splits(shape: LayerShape, array: Array) -> Ints:
+    """[S, 3] ways to share the blocks between pixels, channels and the reduction; the pixels get what is left.
+
+    Channels and groups are cut into parts of whole blocks that are as equal as possible.
+    """
+    taps = shape.window.kernel[0] * shape.window.kernel[1]
+    channels = -(-shape.oc // array.columns) if shape.groups == 1 else shape.groups
+    groups = -(-(-(-shape.ic * taps // GROUP_SIZE)) // array.rows)
+    pairs = [
+        (n, k)
+        for n in _counts(channels, array.blocks)
+        for k in _counts(groups, min(array.blocks, _MOST_CUTS))
+        if n * k <= array.blocks
+    ]
+    return np.array([(array.blocks // (n * k), n, k) for n, k in pairs], np.int64)
+
+
+_MOST_CUTS = 16
+"""Blocks that share one reduction at most: their sums have to be added up."""
+
+
+def _counts(units: int, most: int) -> list[int]:
+    """Numbers of parts, at most `most`, each the smallest for its size of part: 1 … units."""
+    return sorted({-(-units // size) for size in range(1, units + 1) if -(-units // size) <= most})
+
+
+_LEVELS = 4
+"""Levels at which mappings are compared: costs are nearly linear in between."""
 
 
 def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
-    """[orders, T, S] cycles of weights-outer and pixels-outer order, summed over levels.
+    """[budgets, orders, T, S (+ 1)] cycles of weights-outer and pixels-outer order; last, on the multipliers.
 
-    Grouped layers know the first order only: their channel tiles share no activations that could stay.
+    Queues overlap: the slowest one decides, after whatever comes before its first and after its last part. The weights
+    queue runs ahead. Grouped layers know the first order only: their channel tiles share no activations that could
+    stay.
     """
     n, h, w, c = shape.y
     counts = [-(-size // tiles[:, i]) for i, size in enumerate((n, h, w, c, shape.ic))]
@@ -152,19 +184,26 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     steps = pixel_tiles * channel_tiles * cuts
     load_x, store = _transfers(shape, target, tiles)
     loads_of = [(steps, channel_tiles), (pixel_tiles, pixel_tiles * channel_tiles)][: 1 if shape.groups > 1 else 2]
-    total = np.zeros((len(loads_of), len(tiles), len(splits)), np.int64)
-    budgets = Counter((min(alpha, shape.group_terms), beta) for alpha, beta in shape.budgets)
-    for (alpha, beta), levels in sorted(budgets.items()):
+    costs = []
+    for alpha, beta in _compared(shape):
         product = _product_cycles(shape, target, tiles, splits, alpha, beta)
         load_w = _weight_cycles(shape, target, tiles, alpha)
-        compute = product * steps[:, None]
-        once = product + (load_x + load_w + store)[:, None]
-        for order, (x_loads, w_loads) in enumerate(loads_of):
-            cut = cuts > 1
-            loads = load_x * np.where(cut, steps, x_loads) + load_w * np.where(cut, steps, w_loads)
-            slowest = np.maximum(np.maximum(loads, store * pixel_tiles * channel_tiles)[:, None], compute)
-            total[order] += (slowest + once) * levels
-    return total
+        orders = []
+        for x_loads, w_loads in loads_of:
+            loads = load_x * np.where(cuts > 1, steps, x_loads)
+            weights = load_w * np.where(cuts > 1, steps, w_loads)
+            computed = load_x[:, None] + product * steps[:, None] + store[:, None]
+            moved = np.maximum(np.maximum(loads, weights) + store, load_x + store * (pixel_tiles * channel_tiles))
+            orders.append(np.maximum(computed, moved[:, None] + product))
+        costs.append(np.stack(orders))
+    return np.stack(costs)
+
+
+def _compared(shape: LayerShape) -> list[tuple[int, int]]:
+    """Budgets at which mappings are compared, ends included: costs are nearly linear in between."""
+    last = len(shape.budgets) - 1
+    chosen = [shape.budgets[last * i // (_LEVELS - 1)] for i in range(_LEVELS)]
+    return sorted({(min(alpha, shape.group_terms), beta) for alpha, beta in chosen})
 
 
 def _transfers(shape: LayerShape, target: Target, tiles: Ints) -> tuple[Ints, Ints]:
@@ -173,32 +212,37 @@ def _transfers(shape: LayerShape, target: Target, tiles: Ints) -> tuple[Ints, In
     whole_rows = channels == shape.x[3]
     run = np.where(whole_rows, columns * channels, channels)
     runs = np.where(whole_rows, pixels // columns, pixels)
-    load = formulas.dma_cycles(target, formulas.transfer_bytes(target, run, runs))
+    port = target.port(Queue.LOAD, shape.x_on_chip)
+    load = formulas.dma_cycles(port, formulas.transfer_bytes(port, run, runs))
     out_pixels = tiles[:, 0] * tiles[:, 1] * tiles[:, 2]
     whole = tiles[:, 3] == shape.y[3]
     out_run = np.where(whole, tiles[:, 2] * tiles[:, 3], tiles[:, 3])
     out_runs = np.where(whole, out_pixels // tiles[:, 2], out_pixels)
-    write = formulas.dma_cycles(target, formulas.transfer_bytes(target, out_run, out_runs), write=True)
+    port = target.port(Queue.STORE, shape.y_on_chip)
+    write = formulas.dma_cycles(port, formulas.transfer_bytes(port, out_run, out_runs))
     return np.asarray(load), np.maximum(write, formulas.requant_cycles(target, out_pixels * tiles[:, 3]))
 
 
 def _weight_cycles(shape: LayerShape, target: Target, tiles: Ints, alpha: int) -> Ints:
     _, _, _, groups = _boxes(shape, tiles)
-    size = groups * tiles[:, 3] * (1 + alpha)
-    return np.asarray(formulas.dma_cycles(target, formulas.transfer_bytes(target, size), latencies=2))
+    size = groups * tiles[:, 3] * np.minimum(1 + alpha, GROUP_SIZE)
+    port = target.port(Queue.WEIGHTS, shape.weights_on_chip)
+    return np.asarray(formulas.dma_cycles(port, formulas.transfer_bytes(port, size), latencies=2))
 
 
 def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, alpha: int, beta: int) -> Ints:
-    """[T, S] cycles of one `mmac`."""
-    _, _, _, groups = _boxes(shape, tiles)
+    """[T, S (+ 1)] cycles of one `mmac`: on the array, and on the multipliers if there are any."""
     conv_groups = np.ones(len(tiles), np.int64) if shape.groups == 1 else tiles[:, 3] // shape.oc
     channels = tiles[:, 3] if shape.groups == 1 else np.full(len(tiles), shape.oc)
     split_m, split_n, split_k = splits.T
+    depth = tiles[:, 4] * shape.window.kernel[0] * shape.window.kernel[1]
     work = formulas.ArrayWork(
-        m=tiles[:, :3].prod(axis=1)[:, None], n=channels[:, None], g=groups[:, None],
+        m=tiles[:, :3].prod(axis=1)[:, None], n=channels[:, None], depth=depth[:, None],
         conv_groups=conv_groups[:, None], split_m=split_m, split_n=split_n, split_k=split_k,
     )  # fmt: skip
     cell = target.cell(target.array.cell)
-    return np.asarray(
-        formulas.mmac_cycles(target, work, formulas.group_cycles(cell, alpha, beta), formulas.group_words(cell, alpha))
-    )
+    beat, words = formulas.beat_cycles(target.array, cell, alpha, beta), formulas.group_words(cell, alpha)
+    product = formulas.mmac_cycles(target, work, beat, words)
+    if target.multipliers is None:
+        return product
+    return np.concatenate([product, formulas.multiply_cycles(target, target.multipliers, work)[:, :1]], axis=1)

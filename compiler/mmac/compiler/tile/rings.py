@@ -27,17 +27,18 @@ class Token(IntEnum):
     PRM_FREE = 5
     PRM_READY = 6
     TABLE_FREE = 7
-    ACC_FREE = 8
-    ACC_READY = 9
-    OUT_FREE = 10
-    OUT_READY = 11
-    MOVE_READY = 12
-    MOVE_DONE = 13
-    DRAM_READY = 14  # the previous operation's results are in DRAM
+    TABLE_READY = 8
+    ACC_FREE = 9
+    ACC_READY = 10
+    OUT_FREE = 11
+    OUT_READY = 12
+    MOVE_READY = 13
+    MOVE_DONE = 14
+    DRAM_READY = 15  # the previous operation's results are in DRAM
 
 
 def sync(
-    queue: type[table.SyncLoad | table.SyncCompute | table.SyncStore],
+    queue: type[table.SyncLoad | table.SyncWeights | table.SyncCompute | table.SyncStore],
     *,
     wait: Sequence[Token] = (),
     signal: Sequence[Token] = (),
@@ -53,26 +54,33 @@ def tokens(wait: Sequence[Token] = (), signal: Sequence[Token] = ()) -> dict[str
     return fields | {f"signal{i}": int(t) for i, t in enumerate(signal)}
 
 
-_FILLED_BY_COMPUTE = (Token.ACT_FREE, Token.AUX_FREE, Token.WGT_FREE, Token.TABLE_FREE)
-_FILLED_BY_STORE = (Token.PRM_FREE, Token.ACC_FREE, Token.OUT_FREE)
-_WAITED_BY_COMPUTE = (Token.ACC_FREE, Token.OUT_FREE)
+_DRAINED_BY_COMPUTE = (Token.ACT_FREE, Token.AUX_FREE, Token.WGT_FREE, Token.TABLE_FREE)
+_DRAINED_BY_STORE = (Token.PRM_FREE, Token.ACC_FREE, Token.OUT_FREE)
+
+_FILLED_BY_LOAD = (Token.ACT_FREE, Token.AUX_FREE)
+_FILLED_BY_WEIGHTS = (Token.WGT_FREE, Token.PRM_FREE, Token.TABLE_FREE)
+_FILLED_BY_COMPUTE = (Token.ACC_FREE, Token.OUT_FREE)
 
 
 def give_credits() -> tuple[Statement, ...]:
     """All rings empty: two credits each, and DRAM is up to date."""
-    compute = [t for token in _FILLED_BY_COMPUTE for t in (token,) * SLOTS]
-    store = [t for token in _FILLED_BY_STORE for t in (token,) * SLOTS]
     return (
-        *sync(table.SyncCompute, signal=compute),
-        *sync(table.SyncStore, signal=[*store, Token.DRAM_READY]),
+        *sync(table.SyncCompute, signal=_credits(_DRAINED_BY_COMPUTE)),
+        *sync(table.SyncStore, signal=[*_credits(_DRAINED_BY_STORE), Token.DRAM_READY]),
     )
 
 
 def take_credits() -> tuple[Statement, ...]:
     """The inverse: wait until all rings are empty again and everything is in DRAM."""
-    compute = [t for token in _WAITED_BY_COMPUTE for t in (token,) * SLOTS]
-    load = [t for token in (*_FILLED_BY_COMPUTE, Token.PRM_FREE) for t in (token,) * SLOTS]
-    return (*sync(table.SyncCompute, wait=compute), *sync(table.SyncLoad, wait=[*load, Token.DRAM_READY]))
+    return (
+        *sync(table.SyncCompute, wait=_credits(_FILLED_BY_COMPUTE)),
+        *sync(table.SyncWeights, wait=_credits(_FILLED_BY_WEIGHTS)),
+        *sync(table.SyncLoad, wait=[*_credits(_FILLED_BY_LOAD), Token.DRAM_READY]),
+    )
+
+
+def _credits(rings: Sequence[Token]) -> list[Token]:
+    return [token for ring in rings for token in (ring,) * SLOTS]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Needs: mappings (`tile`) and streams (`pack`). Guarantees: every operation has a
 has had its signal, each loop iteration takes as many tokens as it gives, and rings alternate slots from the first
 operation to the last. Before/after (a 1 × 1 convolution whose pixels take four tiles)::
 
-    array "conv" mapping(rows=8, …)      ->   load.terms; load params; loop 4: load x; mmac; store.acc
+    array "conv" mapping(rows=8, …)      ->   load.terms; load.params; loop 4: load x; mmac; store.acc
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _array_body(op: ArrayLayer, loops: Loops, inner_x: bool, inner_w: bool) -> t
     assert op.mapping is not None
     load_x = table.Load(t=0, p=0, **tokens([Token.ACT_FREE], [Token.ACT_READY]))
     load_w = table.LoadTerms(t=1, p=1, **tokens([Token.WGT_FREE], [Token.WGT_READY]))
-    load_p = table.Load(t=2, p=2, **tokens([Token.PRM_FREE], [Token.PRM_READY]))
+    load_p = table.LoadParams(t=2, p=2, **tokens([Token.PRM_FREE], [Token.PRM_READY]))
     has_k = loops.counts["k"] > 1
     accumulators = ([], []) if has_k else ([Token.ACC_FREE], [Token.ACC_READY])
     waits = [Token.ACT_READY] * inner_x + [Token.WGT_READY] * inner_w + accumulators[0]
@@ -159,23 +159,21 @@ def _array_body(op: ArrayLayer, loops: Loops, inner_x: bool, inner_w: bool) -> t
     done = sync(table.SyncStore, signal=[Token.DRAM_READY])
     if op.mapping.weights_outer:
         store = table.StoreAcc(t=3, acc=3, prm=2, **tokens([Token.ACC_READY], [Token.ACC_FREE]))
-        prefetch = [*[load_w] * (not inner_w), load_p]
-        single = loops.counts["n"] == 1
         tile = [
-            *prefetch,
-            # one weight tile only: it can be fetched before the previous operation has finished
-            *(dram if single else []),
+            *[load_w] * (not inner_w),
+            load_p,
             *([] if inner_w else sync(table.SyncCompute, wait=[Token.WGT_READY])),
             *sync(table.SyncStore, wait=[Token.PRM_READY]),
             *loops.wrap(PIXELS, [*product, store]),
             *([] if inner_w else sync(table.SyncCompute, signal=[Token.WGT_FREE])),
             *sync(table.SyncStore, signal=[Token.PRM_FREE]),
         ]
-        return (*([] if single else dram), *loops.wrap(["n"], tile), *done)
+        return (*dram, *loops.wrap(["n"], tile), *done)
     store = table.StoreAcc(
         t=3, acc=3, prm=2, **tokens([Token.ACC_READY, Token.PRM_READY], [Token.ACC_FREE, Token.PRM_FREE])
     )
-    body = loops.wrap(["n"], [load_p, *product, store])
+    # constants wait for an earlier store: the weights, which are needed sooner, go first
+    body = loops.wrap(["n"], [*product, load_p, store])
     if not inner_x:
         body = (
             load_x,
@@ -201,6 +199,7 @@ def _mmac(op: ArrayLayer, loops: Loops, waits: list[Token], signals: list[Token]
         split_m=op.mapping.split_m,
         split_n=op.mapping.split_n,
         split_k=op.mapping.split_k,
+        unit=op.mapping.unit,
         **tokens(waits, signals),
     )
 
@@ -253,7 +252,11 @@ def _vector(op: VectorOp, rings: Rings) -> Nest:
     elif op.table is not None:
         views.append(ViewRegister(op.table, tuple((0, size, 0, NONE_LOOP) for size in op.table.shape)))
         pointers.append(rings.take("table", loops, []))
-        before = [table.Load(t=2, p=2, **tokens([Token.TABLE_FREE])), *before]
+        before = [
+            table.LoadParams(t=2, p=2, **tokens([Token.TABLE_FREE], [Token.TABLE_READY])),
+            *sync(table.SyncCompute, wait=[Token.TABLE_READY]),
+            *before,
+        ]
         after = sync(table.SyncCompute, signal=[Token.TABLE_FREE])
         compute = table.Vtable(y=0, out=0, pa=1, table=2, **common)
     else:

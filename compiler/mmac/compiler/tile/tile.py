@@ -1,7 +1,8 @@
 """Pass `tile`: lower the graph to operations on DRAM buffers and choose how each is mapped.
 
 Needs: a model as `terms` leaves it, at its highest level. Guarantees: every array layer, vector operation and move
-has a `mapping` whose tiles fit the target's scratchpads twice (double buffering). Before/after::
+has a `mapping` whose tiles fit the target's scratchpads twice (double buffering); buffers that stay in the global
+buffer are marked and fit it together. Before/after::
 
     %y = mmac::Conv(%x, …)    ->    array "conv" x=… y=… mapping(rows=8, columns=28, channels=64, weights_outer, …)
 """
@@ -22,9 +23,11 @@ from mmac.compiler.tile import (
     mapping,
     operators,  # noqa: F401  (registers the lowerings)
 )
+from mmac.compiler.tile.allocate import ALIGNMENT, lifetimes, place
 from mmac.compiler.tile.ir import ArrayLayer, BoxMapping, Dims, Move, Operation, TileProgram, VectorOp
 from mmac.compiler.tile.layout import dims
 from mmac.compiler.tile.lower import lower
+from mmac.compiler.tile.residency import keep_on_chip
 from mmac.compiler.tile.rings import Rings
 from mmac.isa import terms
 from mmac.isa.errors import ResourceError
@@ -44,7 +47,9 @@ class Tile(Pass[ir.Model, TileProgram]):
 
     def apply(self, model: ir.Model) -> TileProgram:
         """The mapped operations."""
-        module = lower(model, self.target.name)
+        module = keep_on_chip(lower(model, self.target.name), self.target.buffer.size_bytes // ALIGNMENT * ALIGNMENT)
+        on_chip = {b.name for b in module.buffers if b.on_chip}
+        resident = _fits_whole(module, self.target)
         layer_mapping = cache(lambda shape, name: mapping.search(shape, self.target, name))
         named: dict[mapping.LayerShape, str] = {}
 
@@ -52,6 +57,8 @@ class Tile(Pass[ir.Model, TileProgram]):
             match op:
                 case ArrayLayer():
                     shape = layer_shape(op, module.data[op.weights], module.plan.layers[op.layer])
+                    x, y = op.x.buffer in on_chip, op.y.buffer in on_chip
+                    shape = replace(shape, x_on_chip=x, y_on_chip=y, weights_on_chip=resident)
                     return replace(op, mapping=layer_mapping(shape, named.setdefault(shape, op.name)))
                 case VectorOp():
                     return replace(op, mapping=BoxMapping(_vector_box(op, Rings(self.target.scratchpads))))
@@ -61,6 +68,14 @@ class Tile(Pass[ir.Model, TileProgram]):
                     return op
 
         return replace(module, operations=tuple(choose(op) for op in module.operations))
+
+
+def _fits_whole(module: TileProgram, target: Target) -> bool:
+    """Whether weights at about a byte each and all activations fit the global buffer (`allocate` knows for sure)."""
+    image = sum(np.asarray(module.data[op.weights]).size for op in module.operations if isinstance(op, ArrayLayer))
+    activations = [b for b in module.buffers if b.on_chip]
+    bases = place(activations, lifetimes(module), image)
+    return max((bases[b.name] + b.size_bytes for b in activations), default=image) <= target.buffer.size_bytes
 
 
 def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: LayerPlan) -> mapping.LayerShape:

@@ -67,7 +67,7 @@ def _check_views(context: Context, site: Site) -> None:
     image, dram = context.program.image.size, context.program.dram_bytes
     for name, view in site.op.views.items():
         low, high, what = 0, dram, "DRAM"
-        if isinstance(site.op.instr, table.LoadTerms):
+        if isinstance(site.op.instr, table.LoadTerms | table.LoadParams):
             high, what = image, "the program's image"
         elif isinstance(site.op.instr, table.Store | table.StoreAcc):
             low, what = image, "DRAM above the program's read-only image"

@@ -19,6 +19,9 @@ MAX_DRAM_BYTES = 1 << 32
 MAX_PAD_BYTES = 1 << 25
 """What the addresses of pointer registers can reach: 24 bits of address and of slot distance."""
 
+BUFFER_ALIGN = 64
+"""The on-chip buffer begins and ends at a multiple of this, so that no word of it is half in DRAM."""
+
 DTYPES = frozenset(
     ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
 )
@@ -70,6 +73,7 @@ def _check_memory(program: Program) -> None:
     if dram > MAX_DRAM_BYTES:
         raise ResourceError("DRAM", f"{dram} bytes", f"at most {MAX_DRAM_BYTES}")
     _require(image.size <= dram, "DRAM", f"{dram} bytes", f"at least the {image.size} of the image")
+    _check_buffer(*program.buffer, dram)
     names = {pad.name.lower() for pad in Pad}
     _require(
         program.scratchpads.keys() == names, "scratchpads", ", ".join(program.scratchpads), ", ".join(sorted(names))
@@ -77,6 +81,13 @@ def _check_memory(program: Program) -> None:
     for name, size in program.scratchpads.items():
         if not 0 <= size <= MAX_PAD_BYTES:
             raise ResourceError(f"scratchpad {name}", f"{size} bytes", f"0 … {MAX_PAD_BYTES}")
+
+
+def _check_buffer(base: int, size: int, dram: int) -> None:
+    _require(base >= 0 and size >= 0 and base + size <= dram, "on-chip buffer", f"{size} bytes at {base}",
+             f"bytes within 0 … {dram}, all that the program uses")  # fmt: skip
+    _require(base % BUFFER_ALIGN == 0 and size % BUFFER_ALIGN == 0, "on-chip buffer", f"{size} bytes at {base}",
+             f"multiples of {BUFFER_ALIGN}")  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------------------------- plan

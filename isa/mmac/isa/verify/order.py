@@ -1,4 +1,4 @@
-"""What is known about the order of events: vector clocks of the three queues, and the contents of scratchpads.
+"""What is known about the order of events: vector clocks of the queues, and the contents of scratchpads.
 
 An event is the execution of one instruction; each queue numbers its own. ``clock[r][q]`` is the last event of queue q
 that queue r knows to be over; a token carries the clock of the instruction that signalled it. Only the order of the
@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from operator import gt
+from operator import getitem, gt
 from typing import NamedTuple
 
 from mmac.isa.spec import Queue
 from mmac.isa.table import SEMAPHORES, Pad
 
-Clock = tuple[int, int, int]
-QUEUES = (Queue.LOAD, Queue.COMPUTE, Queue.STORE)
+QUEUES = (Queue.LOAD, Queue.COMPUTE, Queue.STORE, Queue.WEIGHTS)
+
+Clock = tuple[int, ...]
+"""An event of each queue, in the order of `QUEUES`."""
+
+START: Clock = (0,) * len(QUEUES)
+"""Before the first events; known to all."""
 
 
 class Region(NamedTuple):
@@ -31,7 +36,7 @@ class Region(NamedTuple):
     pc: int | None
     queue: int
     time: int
-    reads: Clock = (0, 0, 0)
+    reads: Clock = START
     stale: bool = False
 
     def matters(self, known: Clock) -> bool:
@@ -54,7 +59,7 @@ class Order:
     """The state that the proof of races steps through."""
 
     def __init__(self) -> None:
-        self.clocks: list[Clock] = [(0, 0, 0)] * len(QUEUES)
+        self.clocks: list[Clock] = [START] * len(QUEUES)
         self.tokens: list[list[Clock]] = [[] for _ in range(SEMAPHORES)]
         self.pads: list[list[Region]] = [[] for _ in Pad]
         self.dram: list[DramUse] = []
@@ -75,7 +80,7 @@ class Order:
 
     def barrier(self) -> None:
         """All queues are idle: everything is over and known."""
-        now: Clock = (self.clocks[0][0], self.clocks[1][1], self.clocks[2][2])
+        now = tuple(map(getitem, self.clocks, range(len(QUEUES))))
         self.clocks = [now] * len(QUEUES)
         self.dram.clear()
 
@@ -91,7 +96,7 @@ class Order:
     def normalise(self) -> State:
         """Replace event numbers by ranks, those that everybody knows by 0; returns the state as a value."""
         clocks = {*self.clocks, *(clock for fifo in self.tokens for clock in fifo)}
-        known = _clock(map(min, zip(*clocks, strict=True)))
+        known = tuple(map(min, zip(*clocks, strict=True)))
         pads = [[region for region in pad if region.matters(known)] for pad in self.pads]
         clocks.update(region.reads for pad in pads for region in pad)
         times = [set(column) for column in zip(*clocks, strict=True)]
@@ -101,7 +106,7 @@ class Order:
         for use in self.dram:
             times[use.queue].add(use.time)
         ranks = [_ranks(column, floor) for column, floor in zip(times, known, strict=True)]
-        ranked = {old: (ranks[0][old[0]], ranks[1][old[1]], ranks[2][old[2]]) for old in clocks}
+        ranked = {old: tuple(map(getitem, ranks, old)) for old in clocks}
         state = (
             tuple(ranked[clock] for clock in self.clocks),
             tuple(tuple(ranked[clock] for clock in fifo) for fifo in self.tokens),
@@ -128,16 +133,11 @@ class Order:
 
 def with_event(clock: Clock, queue: int, time: int) -> Clock:
     """`clock` with the event of one queue replaced."""
-    return _clock(time if q == queue else old for q, old in enumerate(clock))
-
-
-def _clock(times: Iterable[int]) -> Clock:
-    load, compute, store = times
-    return load, compute, store
+    return (*clock[:queue], time, *clock[queue + 1 :])
 
 
 def _later(a: Clock, b: Clock) -> Clock:
-    return max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])
+    return tuple(map(max, a, b))
 
 
 def _ranks(times: set[int], floor: int) -> dict[int, int]:

@@ -19,7 +19,7 @@ from mmac.isa.structure import Node, Op, Repeat
 from mmac.isa.table import Pad
 from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context, Site
-from mmac.isa.verify.order import DramUse, Order, Region, State, with_event
+from mmac.isa.verify.order import QUEUES, START, DramUse, Order, Region, State, with_event
 from mmac.isa.verify.uses import USES, Content, Use
 
 MAX_STEPS = 1 << 20
@@ -39,7 +39,7 @@ class Handovers:
     Attributes:
         tiles: `mmac` and the `load.terms` of its weight tile.
         sums: `store.acc` and the `mmac` of its accumulators.
-        params: `store.acc` and the `load` of its channel constants.
+        params: `store.acc` and the `load` or `load.params` of its channel constants.
     """
 
     tiles: set[tuple[int, int]] = field(default_factory=set)
@@ -183,7 +183,7 @@ class _Execution:
         for number, region in enumerate(self.order.pads[pad]):
             if (region.start, region.stop, region.pc, region.stale) == (start, start + size, op.pc, False):
                 self._check_over(op, pad, region, queue)
-                self.order.pads[pad][number] = region._replace(time=time, reads=(0, 0, 0))
+                self.order.pads[pad][number] = region._replace(time=time, reads=START)
                 return
         raise self.context.error(op.pc, f"it adds to bytes {start} … {start + size - 1} of the {pad.name} scratchpad",
                                  "sums that it has begun itself in iteration 0")  # fmt: skip
@@ -214,7 +214,7 @@ class _Execution:
             raise self._unordered(op, what, old.pc)
         for reader, time in enumerate(old.reads):
             if not self.order.knows(queue, reader, time):
-                name = Queue(reader + Queue.LOAD).name.lower()
+                name = QUEUES[reader].name.lower()
                 raise self.context.error(op.pc, f"{what} while the {name} queue may still read them",
                                          f"a token from the {name} queue first")  # fmt: skip
 
@@ -279,9 +279,12 @@ class _Execution:
 
 def _number(queue: Queue) -> int:
     """Position of a queue in clocks."""
-    return queue - Queue.LOAD
+    return QUEUES.index(queue)
 
 
 def _peer(queue: int) -> int:
-    """The queue that must not run into a DRAM access of `queue`: loads against stores."""
-    return {_number(Queue.LOAD): _number(Queue.STORE), _number(Queue.STORE): _number(Queue.LOAD)}[queue]
+    """The queue that must not run into a DRAM access of `queue` outside the image: loads against stores.
+
+    The weights queue reads the image only, which nothing overwrites (`addresses`).
+    """
+    return _number(Queue.STORE if queue == _number(Queue.LOAD) else Queue.LOAD)

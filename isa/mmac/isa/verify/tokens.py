@@ -1,7 +1,7 @@
 """Proof that waits find their signals, loops are balanced, and the program ends.
 
 Program order is one order in which the queues can work. If in it every wait finds a signal that was given before,
-no order of the three queues can block: the instruction that comes first in program order among the blocked ones
+no order of the queues can block: the instruction that comes first in program order among the blocked ones
 could go on.
 """
 

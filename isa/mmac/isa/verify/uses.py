@@ -69,8 +69,11 @@ _OUT_OF_BOX = Use("out", _OUT, _box("y"), writes=True)
 _BINARY = (Use("pa", _OPERANDS, _box("a")), Use("pb", _OPERANDS, _box("b")), _OUT_OF_BOX)
 _POOL = (Use("pa", _OPERANDS, _box("x")), _OUT_OF_BOX)
 
+_LOADED = (Use("p", _OPERANDS | _OUT | _PRM, _box("t"), writes=True),)
+
 USES: dict[type[Instr], tuple[Use, ...]] = {
-    table.Load: (Use("p", _OPERANDS | _OUT | _PRM, _box("t"), writes=True),),
+    table.Load: _LOADED,
+    table.LoadParams: _LOADED,
     table.LoadTerms: (Use("p", _WGT, lambda op: 0, writes=True, content=Content.TILE),),
     table.Mmac: (
         Use("act", _ACT, _box("x")),

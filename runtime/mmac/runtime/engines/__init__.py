@@ -53,6 +53,7 @@ class Engine(Protocol):
 
 
 ENGINES = {
+    "cell": ("mmac.runtime.engines.cell", "CellEngine"),
     "fast": ("mmac.runtime.engines.fast", "FastEngine"),
     "reference": ("mmac.runtime.engines.reference", "ReferenceEngine"),
 }

@@ -6,6 +6,7 @@ unknown or missing keys, numbers of the wrong type or range, and designs that ex
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from mmac.isa.errors import MalformedError, ResourceError, UsageError
 from mmac.isa.files import read_text
+from mmac.isa.spec import Queue
 from mmac.isa.table import Pad
 
 BRAM36_BYTES = 4096
@@ -71,13 +73,14 @@ class Clock:
 class Array:
     """`blocks` systolic blocks of `rows` (groups of the reduction axis) × `columns` (output channels) cells.
 
-    `cell` names the kind that the array is built of; `pipeline_cycles` is the latency from the scratchpad to the
-    accumulators outside the cells.
+    `cell` names the kind that the array is built of; `encoders` is how many data terms each block finds per
+    cycle; `pipeline_cycles` is the latency from the scratchpad to the accumulators outside the cells.
     """
 
     blocks: int = _number(1, 4095)
     rows: int = _number(1, 4095)
     columns: int = _number(1, 4095)
+    encoders: int = _number(1, 65_536)
     pipeline_cycles: int = _number(0, 10_000)
     cell: str = "mmac"
 
@@ -92,10 +95,39 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Multipliers:
+    """`units` dot-product units of `taps` multipliers each, whose time does not depend on term budgets."""
+
+    units: int = _number(1, 65_536)
+    taps: int = _number(1, 4096)
+
+
+@dataclass(frozen=True)
+class Port:
+    """One queue's way to a memory: whole bursts, at a rate, after a latency."""
+
+    burst_bytes: int
+    bytes_per_cycle: int
+    latency_cycles: int
+    on_chip: bool = False
+
+
+@dataclass(frozen=True)
 class Dram:
-    """External memory as the load and store queues see it."""
+    """External memory. The load and weights queues take turns at reading, in program order; the store queue writes."""
 
     capacity_bytes: int = _number(1, 2**40)
+    read_bytes_per_cycle: int = _number(1, 65_536)
+    write_bytes_per_cycle: int = _number(1, 65_536)
+    burst_bytes: int = _number(1, 65_536)
+    latency_cycles: int = _number(0, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """The on-chip global buffer. Each queue has a port of its own; `burst_bytes` is a word. Size 0: there is none."""
+
+    size_bytes: int = _number(0, 2**31)
     read_bytes_per_cycle: int = _number(1, 65_536)
     write_bytes_per_cycle: int = _number(1, 65_536)
     burst_bytes: int = _number(1, 65_536)
@@ -113,15 +145,24 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Constants:
-    """Energy per action in pJ and static power in W. `cell_pj_per_cycle` is keyed by cell kind."""
+    """Energy per action in pJ, and power in W that is there all the time.
+
+    Per kind of cell, `arithmetic_pj_per_cycle` is the energy of its datapath (shifter or multiplier, adder,
+    accumulator), `movement_pj_per_cycle` of the registers and multiplexers that bring its operands.
+    """
 
     dram_pj_per_byte: float = _number(0, 1e6)
+    buffer_pj_per_byte: float = _number(0, 1e6)
     scratchpad_pj_per_byte: float = _number(0, 1e6)
     term_store_pj: float = _number(0, 1e6)
+    data_term_pj: float = _number(0, 1e6)
+    multiply_pj: float = _number(0, 1e6)
     requant_pj: float = _number(0, 1e6)
     vector_pj: float = _number(0, 1e6)
+    dram_background_w: float = _number(0, 1e4)
     static_w: float = _number(0, 1e4)
-    cell_pj_per_cycle: Mapping[str, float] = field(default_factory=dict)
+    arithmetic_pj_per_cycle: Mapping[str, float] = field(default_factory=dict)
+    movement_pj_per_cycle: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +173,9 @@ class Target:
     part: Part
     clock: Clock
     array: Array
+    multipliers: Multipliers | None
     dram: Dram
+    buffer: Buffer
     lanes: Lanes
     scratchpads: Mapping[str, int]
     cells: Mapping[str, Cell]
@@ -154,6 +197,13 @@ class Target:
             raise UsageError(f"cell {name!r}", f"not in target {self.name}", ", ".join(self.cells))
         return self.cells[name]
 
+    def port(self, queue: Queue, on_chip: bool) -> Port:
+        """How the load, weights or store queue reaches the global buffer (`on_chip`) or DRAM."""
+        memory = self.buffer if on_chip else self.dram
+        writes = queue == Queue.STORE
+        rate = memory.write_bytes_per_cycle if writes else memory.read_bytes_per_cycle
+        return Port(memory.burst_bytes, rate, memory.latency_cycles, on_chip)
+
     def energies(self, name: str) -> Constants:
         """The set of energy constants called `name`.
 
@@ -167,7 +217,7 @@ class Target:
     def used(self, cell: str | None = None) -> Resources:
         """Resources of the whole design if the array were built of `cell` (default: of the one that it is built of)."""
         total = self.cell(cell or self.array.cell).resources * self.cell_count
-        brams = sum(-(-size // BRAM36_BYTES) for size in self.scratchpads.values())
+        brams = sum(-(-size // BRAM36_BYTES) for size in (*self.scratchpads.values(), self.buffer.size_bytes))
         return sum(self.components.values(), total + Resources(0, 0, brams, 0))
 
     def overflow(self, cell: str | None = None) -> dict[str, tuple[int, int]]:
@@ -204,11 +254,11 @@ def parse_target(text: str, where: str) -> Target:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MalformedError(where, f"not TOML: {error}") from None
-    parts = ("part", "clock", "array", "dram", "lanes", "scratchpads", "cells", "resources", "constants")
-    _check_keys(document, where, ("name", *parts))
+    parts = ("part", "clock", "array", "dram", "buffer", "lanes", "scratchpads", "cells", "resources", "constants")
+    _check_keys(document, where, ("name", *parts), ("multipliers",))
     if not isinstance(document["name"], str):
         raise MalformedError(f"{where}: name", f"{document['name']!r}", "a string")
-    sections = {key: _table(document[key], f"{where}: [{key}]") for key in parts}
+    sections = {key: _table(value, f"{where}: [{key}]") for key, value in document.items() if key != "name"}
     cells = {k: _cell(k, v, f"{where}: [cells.{k}]") for k, v in sections["cells"].items()}
     pads = sections["scratchpads"]
     _check_keys(pads, f"{where}: [scratchpads]", tuple(pad.name.lower() for pad in Pad))
@@ -217,7 +267,13 @@ def parse_target(text: str, where: str) -> Target:
         part=_read(Part, sections["part"], f"{where}: [part]"),
         clock=_read(Clock, sections["clock"], f"{where}: [clock]"),
         array=_read(Array, sections["array"], f"{where}: [array]"),
+        multipliers=(
+            _read(Multipliers, sections["multipliers"], f"{where}: [multipliers]")
+            if "multipliers" in sections
+            else None
+        ),
         dram=_read(Dram, sections["dram"], f"{where}: [dram]"),
+        buffer=_read(Buffer, sections["buffer"], f"{where}: [buffer]"),
         lanes=_read(Lanes, sections["lanes"], f"{where}: [lanes]"),
         scratchpads={
             k: _checked(v, int, (1, 2**24 - 1), f"{where}: [scratchpads] {k}")
@@ -251,11 +307,14 @@ def _table(value: object, where: str) -> dict[str, Any]:
     return value
 
 
-def _check_keys(table: Mapping[str, Any], where: str, wanted: tuple[str, ...]) -> None:
+def _check_keys(table: Mapping[str, Any], where: str, wanted: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+    known = (*wanted, *optional)
+    if unknown := [key for key in table if key not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else ""
+        raise MalformedError(where, f"unknown key {unknown[0]!r}", "keys " + ", ".join(known), hint)
     if missing := [key for key in wanted if key not in table]:
-        raise MalformedError(where, f"{missing[0]!r} is missing", "keys " + ", ".join(wanted))
-    if unknown := [key for key in table if key not in wanted]:
-        raise MalformedError(where, f"unknown key {unknown[0]!r}", "keys " + ", ".join(wanted))
+        raise MalformedError(where, f"{missing[0]!r} is missing", "keys " + ", ".join(known))
 
 
 def _checked(value: Any, kind: Any, bounds: tuple[float, float] | None, where: str) -> Any:
@@ -303,9 +362,14 @@ def _constant_sets(table: Mapping[str, Any], cells: Mapping[str, Cell], where: s
 def _constants(value: object, cells: Mapping[str, Cell], where: str) -> Constants:
     table = dict(_table(value, where))
     specs = [f for f in fields(Constants) if f.metadata]
-    _check_keys(table, where, (*(f.name for f in specs), "cell_pj_per_cycle"))
-    per_cell = _table(table["cell_pj_per_cycle"], f"{where} cell_pj_per_cycle")
-    _check_keys(per_cell, f"{where} cell_pj_per_cycle", tuple(cells))
+    _check_keys(table, where, (*(f.name for f in specs), *_PER_CELL))
     numbers = {f.name: _checked(table[f.name], float, f.metadata["range"], f"{where} {f.name}") for f in specs}
-    checked = {k: _checked(v, float, (0, 1e6), f"{where} cell_pj_per_cycle {k}") for k, v in per_cell.items()}
-    return Constants(**numbers, cell_pj_per_cycle=checked)
+    per_cell = {}
+    for key in _PER_CELL:
+        energies = _table(table[key], f"{where} {key}")
+        _check_keys(energies, f"{where} {key}", tuple(cells))
+        per_cell[key] = {k: _checked(v, float, (0, 1e6), f"{where} {key} {k}") for k, v in energies.items()}
+    return Constants(**numbers, **per_cell)
+
+
+_PER_CELL = ("arithmetic_pj_per_cycle", "movement_pj_per_cycle")

@@ -2,9 +2,9 @@
 
 The model: the sequencer spends one cycle on every instruction of every iteration and hands queue instructions to queues
 of unbounded depth; each queue executes in order; an instruction starts when its queue is free, it has been dispatched
-and the signals that it waits for have been given, and gives its own signals when it ends. So the state after an
-instruction is a max-plus linear function of the state before; a loop body is a matrix, and a run of n equal iterations
-its n-th power. `events` is the same model, unrolled.
+and the signals that it waits for have been given, and gives its own signals when it ends. Whoever reads DRAM also waits
+for all who did so before in program order. So the state after an instruction is a max-plus linear function of the state
+before; a loop body is a matrix, and a run of n equal iterations its n-th power. `events` is the same model, unrolled.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mmac.isa.spec import Queue
 from mmac.isa.structure import Node, Op, Repeat, parse
 from mmac.runtime.targets import Target
 from mmac.runtime.timing.binding import bind_weights
-from mmac.runtime.timing.cost import Action, Machine, Tile
+from mmac.runtime.timing.cost import SYNCS, Action, Machine, Tile, reads_dram
 from mmac.runtime.timing.formulas import SYNC_CYCLES
-from mmac.runtime.timing.maxplus import Queues, power, product
+from mmac.runtime.timing.maxplus import Component, Engine, Queues, power, product
 from mmac.runtime.timing.runs import MAX_CYCLES, MAX_RUNS, Nest, operations
 
 Int64 = npt.NDArray[np.int64]
@@ -32,8 +32,6 @@ Key = tuple[tuple[int, ...], ...]
 
 MAX_STATE = 128
 """Queues and pending signals that one loop may involve."""
-
-SYNCS = (table.SyncLoad, table.SyncCompute, table.SyncStore)
 
 
 @dataclass
@@ -117,7 +115,7 @@ def analyse(program: Program, target: Target, mac: str | None = None) -> Analysi
         if isinstance(node, Op) and isinstance(node.instr, table.Host | table.Halt):
             clock.barrier()
         elif isinstance(node, Op) and isinstance(node.instr, SYNCS):
-            _issue(clock, node, np.full((machine.levels, 1), SYNC_CYCLES))
+            _issue(clock, machine, node, np.full((machine.levels, 1), SYNC_CYCLES))
         else:
             nest = Nest(machine, node, sources)
             budget -= _dispatched(node) + sum(cost.bound for cost in nest.costs.values())
@@ -164,17 +162,18 @@ def _dispatched(node: Node) -> int:
     return 1 + node.count * (1 + sum(_dispatched(child) for child in node.body))
 
 
-def _issue(clock: Queues, op: Op, duration: Int64) -> None:
+def _issue(clock: Queues, machine: Machine, op: Op, duration: Int64) -> None:
     if not isinstance(op.instr, table.Queued):
         raise VerificationError(f"instruction {op.pc}", f"{op.instr.mnemonic} inside a loop")
-    clock.issue(op.pc, op.instr.queue, op.instr.waits, op.instr.signals, duration)
+    engine = Engine.DRAM_READ if reads_dram(op, machine) else None
+    clock.issue(op.pc, op.instr.queue, op.instr.waits, op.instr.signals, duration, engine)
 
 
 @dataclass(frozen=True)
 class _Scope:
     """What a loop involves, and what distinguishes the runs of its own and of outer loops: `keys` [depth][run]."""
 
-    queues: tuple[Queue, ...]
+    parts: tuple[Component, ...]
     semaphores: tuple[int, ...]
     keys: list[list[tuple[int, ...]]]
 
@@ -194,13 +193,14 @@ class _Player:
             return
         path = (*path, node)
         instrs = [op.instr for op, _ in operations((node,)) if isinstance(op.instr, table.Queued)]
+        engines = (Engine.DRAM_READ,) if any(reads_dram(op, self.nest.machine) for op, _ in operations((node,))) else ()
         labels = [self.nest.costs[op.pc].labels for op, _ in operations((node,))]
         keys = []
         for depth, loop in enumerate(path):
             varying = [label[depth] for label in labels if len(label[depth]) > 1]
             keys.append(list(zip(*varying, strict=True)) or [()] * len(self.nest.starts[loop.pc]))
         self.scopes[node.pc] = _Scope(
-            (Queue.SEQUENCER, *sorted({instr.queue for instr in instrs})),
+            (Queue.SEQUENCER, *sorted({instr.queue for instr in instrs}), *engines),
             tuple(sorted({s for instr in instrs for s in (*instr.waits, *instr.signals)})),
             keys,
         )
@@ -210,7 +210,7 @@ class _Player:
     def top(self, node: Node, clock: Queues) -> None:
         """Play a top-level node whose first instruction has been dispatched."""
         if isinstance(node, Op):
-            _issue(clock, node, self.nest.costs[node.pc].duration(()))
+            _issue(clock, self.nest.machine, node, self.nest.costs[node.pc].duration(()))
             return
         for run, count in self._runs(node, ()):
             if count == 1:
@@ -236,14 +236,14 @@ class _Player:
             clock.dispatch(child.pc - pc + 1)
             pc = stop_of(child)
             if isinstance(child, Op):
-                _issue(clock, child, self.nest.costs[child.pc].duration(runs))
+                _issue(clock, self.nest.machine, child, self.nest.costs[child.pc].duration(runs))
             else:
                 self._jump(clock, child, self._loop(child, clock, runs))
         clock.dispatch(1)
 
     def _jump(self, clock: Queues, node: Repeat, matrix: Int64) -> None:
         scope = self.scopes[node.pc]
-        clock.apply(matrix, scope.queues, scope.semaphores)
+        clock.apply(matrix, scope.parts, scope.semaphores)
 
     def _loop(self, node: Repeat, clock: Queues, outer: tuple[int, ...]) -> Int64:
         """The matrix of a whole loop, for a clock with as many signals pending as this one."""
@@ -266,13 +266,13 @@ class _Player:
                 raise ResourceError(f"instruction {node.pc} (loop)", "too many different iterations", f"{MAX_RUNS}")
             scope = self.scopes[node.pc]
             pending = clock.pending(scope.semaphores)
-            if len(scope.queues) + sum(pending.values()) > MAX_STATE:
+            if len(scope.parts) + sum(pending.values()) > MAX_STATE:
                 raise ResourceError(f"instruction {node.pc} (loop)", f"{sum(pending.values())} signals are pending")
-            local = Queues.symbolic(scope.queues, pending, self.levels)
+            local = Queues.symbolic(scope.parts, pending, self.levels)
             self._play(node, local, runs)
             if local.pending(scope.semaphores) != pending:
                 raise VerificationError(f"instruction {node.pc} (loop)", "an iteration leaves signals over")
-            self.matrices[key] = local.stacked(scope.queues, scope.semaphores)
+            self.matrices[key] = local.stacked(scope.parts, scope.semaphores)
         return self.matrices[key]
 
     def _key(

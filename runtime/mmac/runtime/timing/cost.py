@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import table
-from mmac.isa.errors import VerificationError
+from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE, Program, directory_dtype
-from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr
+from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Instr, Queue
 from mmac.isa.structure import Op, Step, View
-from mmac.runtime.targets import Cell, Target
+from mmac.runtime.targets import Cell, Multipliers, Port, Target
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.formulas import ArrayWork
 
@@ -36,8 +36,12 @@ class Action(StrEnum):
     """What energy is spent on; `energy` has the price of each."""
 
     CELL_CYCLE = "cell_cycle"  # a cell works on a real group for one cycle
-    TERM_STORE = "term_store"  # a word is written into a cell's term store
+    MULTIPLY = "multiply"  # a multiplier forms one product
+    TERM_STORE = "term_store"  # a word is written into a cell's term store, or a weight into a multiplier's register
+    DATA_TERM = "data_term"  # a term of a data value is found
     SCRATCHPAD = "scratchpad"  # a byte is read from or written to a scratchpad
+    BUFFER_READ = "buffer_read"  # a byte is read from the global buffer, whole words
+    BUFFER_WRITE = "buffer_write"  # a byte is written to the global buffer, whole words
     DRAM_READ = "dram_read"  # a byte is read from DRAM, whole bursts
     DRAM_WRITE = "dram_write"  # a byte is written to DRAM, whole bursts
     REQUANT = "requant"  # an accumulator is requantized
@@ -58,6 +62,42 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.target.cell(self.mac)  # refuses an unknown kind
+        size = self.program.buffer[1]
+        if size > self.target.buffer.size_bytes:
+            raise ResourceError(
+                f"program {self.program.name}",
+                f"it keeps {size} bytes in the global buffer",
+                f"{self.target.name} has {self.target.buffer.size_bytes}",
+                "compile it for this target",
+            )
+
+    def on_chip(self, first: int, stop: int) -> bool:
+        """Whether bytes ``first … stop`` of the address space lie in the global buffer; they must not straddle its ends.
+
+        Raises:
+            VerificationError: they do.
+        """
+        base, size = self.program.buffer
+        if stop <= base or first >= base + size or not size:
+            return False
+        if first < base or stop > base + size:
+            raise VerificationError(
+                f"addresses {first}…{stop - 1}",
+                "partly in the global buffer",
+                f"all in or out of {base}…{base + size - 1}",
+            )
+        return True
+
+    def port(self, queue: Queue, view: View) -> Port:
+        """How a queue reaches a tensor."""
+        pairs = zip(view.shape, view.strides, strict=True)
+        stop = view.base + sum((size - 1) * stride for size, stride in pairs if size) + view.elem
+        return self.target.port(queue, self.on_chip(view.base, stop))
+
+    @cached_property
+    def image_port(self) -> Port:
+        """How term streams and their directories are reached."""
+        return self.target.port(Queue.WEIGHTS, self.on_chip(0, self.program.image.size))
 
     @cached_property
     def levels(self) -> int:
@@ -79,6 +119,15 @@ class Machine:
     def directory(self) -> np.dtype[np.void]:
         """Layout of a directory entry."""
         return directory_dtype(self.levels)
+
+
+def reads_dram(op: Op, machine: Machine) -> bool:
+    """Whether an instruction needs the one engine that reads DRAM."""
+    if isinstance(op.instr, table.LoadTerms):
+        return not machine.image_port.on_chip
+    if isinstance(op.instr, table.Load | table.LoadParams):
+        return not machine.port(op.instr.queue, op.views["t"]).on_chip
+    return False
 
 
 @dataclass(frozen=True)
@@ -128,8 +177,8 @@ class At:
         pairs = zip(view.walk, view.shape, strict=True)
         return [clipped(self.start(step), step.extent, size) for step, size in pairs]
 
-    def bus_bytes(self, view: View) -> Int64:
-        """DRAM traffic of the box: its part inside the view in whole bursts per contiguous run.
+    def moved_bytes(self, view: View, port: Port) -> Int64:
+        """Traffic of the box: its part inside the view in whole bursts per contiguous run.
 
         The engine merges a dimension into the run when its stride says that it follows on directly.
         """
@@ -138,7 +187,7 @@ class At:
         for extent, stride in reversed(list(zip(self.extents(view), view.strides, strict=True))):
             joined = run == stride
             run, runs = np.where(joined, run * extent, run), np.where(joined, runs, runs * extent)
-        return formulas.transfer_bytes(self.target, run, runs)
+        return formulas.transfer_bytes(port, run, runs)
 
     def tile(self) -> Tile:
         """The weight tiles that `source` selects.
@@ -177,7 +226,7 @@ def work_of(op: Op, at: At) -> ArrayWork:
     return ArrayWork(
         m=n * h * w,
         n=np.minimum(c, per_group),
-        g=int(formulas.ceil_div(conv.kernel_h * conv.kernel_w * conv.ic, GROUP_SIZE)),
+        depth=conv.kernel_h * conv.kernel_w * conv.ic,
         conv_groups=formulas.ceil_div(c, max(1, per_group)),
         split_m=max(1, instr.split_m),
         split_n=max(1, instr.split_n),
@@ -221,50 +270,70 @@ def _box_bytes(op: Op, name: str) -> int:
 # ------------------------------------------------------------------------------------------------------------- queues
 
 
-@cycles(table.SyncLoad, table.SyncCompute, table.SyncStore)
+SYNCS = (table.SyncLoad, table.SyncWeights, table.SyncCompute, table.SyncStore)
+
+
+@cycles(*SYNCS)
 def _sync(op: Op, at: At) -> Any:
     return formulas.SYNC_CYCLES
 
 
-@actions(table.SyncLoad, table.SyncCompute, table.SyncStore)
+@actions(*SYNCS)
 def _no_actions(op: Op, at: At) -> Counts:
     return {}
 
 
-@cycles(table.Load)
+def _moved(op: Op, at: At) -> tuple[Port, Int64]:
+    view = op.views["t"]
+    port = at.machine.port(op.instr.queue, view)
+    return port, at.moved_bytes(view, port)
+
+
+def _read(port: Port) -> Action:
+    return Action.BUFFER_READ if port.on_chip else Action.DRAM_READ
+
+
+def _written(port: Port) -> Action:
+    return Action.BUFFER_WRITE if port.on_chip else Action.DRAM_WRITE
+
+
+@cycles(table.Load, table.LoadParams)
 def _load(op: Op, at: At) -> Any:
-    return formulas.dma_cycles(at.target, at.bus_bytes(op.views["t"]))
+    return formulas.dma_cycles(*_moved(op, at))
 
 
-@actions(table.Load)
+@actions(table.Load, table.LoadParams)
 def _load_actions(op: Op, at: At) -> Counts:
-    return {Action.DRAM_READ: at.bus_bytes(op.views["t"]), Action.SCRATCHPAD: _box_bytes(op, "t")}
+    port, size = _moved(op, at)
+    return {_read(port): size, Action.SCRATCHPAD: _box_bytes(op, "t")}
 
 
 def _terms_bytes(at: At, size: Int64) -> Any:
-    return formulas.transfer_bytes(at.target, size) + formulas.transfer_bytes(at.target, at.machine.directory.itemsize)
+    port = at.machine.image_port
+    return formulas.transfer_bytes(port, size) + formulas.transfer_bytes(port, at.machine.directory.itemsize)
 
 
 @cycles(table.LoadTerms)
 def _load_terms(op: Op, at: At) -> Any:
-    return formulas.dma_cycles(at.target, _terms_bytes(at, at.tile().size), latencies=2)
+    return formulas.dma_cycles(at.machine.image_port, _terms_bytes(at, at.tile().size), latencies=2)
 
 
 @actions(table.LoadTerms)
 def _load_terms_actions(op: Op, at: At) -> Counts:
     size = at.tile().size
-    return {Action.DRAM_READ: _terms_bytes(at, size), Action.SCRATCHPAD: size}
+    return {_read(at.machine.image_port): _terms_bytes(at, size), Action.SCRATCHPAD: size}
 
 
 @cycles(table.Store)
 def _store(op: Op, at: At) -> Any:
-    return formulas.dma_cycles(at.target, at.bus_bytes(op.views["t"]), write=True)
+    return formulas.dma_cycles(*_moved(op, at))
 
 
 @actions(table.Store)
 def _store_actions(op: Op, at: At) -> Counts:
+    port, size = _moved(op, at)
     values = np.prod(np.broadcast_arrays(*at.extents(op.views["t"])), axis=0)
-    return {Action.DRAM_WRITE: at.bus_bytes(op.views["t"]), Action.SCRATCHPAD: values * op.views["t"].elem}
+    return {_written(port): size, Action.SCRATCHPAD: values * op.views["t"].elem}
 
 
 @cycles(table.StoreAcc)
@@ -277,42 +346,86 @@ def _store_acc(op: Op, at: At) -> Any:
 def _store_acc_actions(op: Op, at: At) -> Counts:
     n, h, w, c = at.extents(op.views["t"])
     values = n * h * w * c
+    port, size = _moved(op, at)
     return {
-        Action.DRAM_WRITE: at.bus_bytes(op.views["t"]),
+        _written(port): size,
         Action.SCRATCHPAD: values * ACC_BYTES + c * PARAM_DTYPE.itemsize,
         Action.REQUANT: values,
     }
 
 
-# -------------------------------------------------------------------------------------------------------------- array
+# ------------------------------------------------------------------------------------------ products of data and weights
 
 
-def _gamma(op: Op, at: At, tile: Tile) -> Any:
-    if not isinstance(op.instr, table.Mmac) or op.instr.layer >= len(at.machine.betas):
-        raise VerificationError(f"instruction {op.pc} ({op.instr.mnemonic})", "a layer that the plan does not have")
-    return formulas.group_cycles(at.machine.cell, tile.alpha, at.machine.betas[op.instr.layer])
+def mmac_of(op: Op) -> table.Mmac:
+    """The instruction of an `mmac`."""
+    if not isinstance(op.instr, table.Mmac):
+        raise TypeError(f"instruction {op.pc} is {op.instr.mnemonic}, not mmac")
+    return op.instr
+
+
+def _betas(op: Op, at: At) -> Int64:
+    layer = mmac_of(op).layer
+    if layer >= len(at.machine.betas):
+        raise VerificationError(f"instruction {op.pc} (mmac)", "a layer that the plan does not have")
+    betas: Int64 = at.machine.betas[layer]
+    return betas
+
+
+def _multipliers(op: Op, at: At) -> Multipliers | None:
+    """The multipliers if they form the sums, None if the array does.
+
+    Raises:
+        ResourceError: the target has none.
+    """
+    if mmac_of(op).unit != table.Unit.MULTIPLIERS:
+        return None
+    if at.target.multipliers is None:
+        raise ResourceError(
+            f"instruction {op.pc} (mmac)", "it runs on the multipliers", f"{at.target.name} has none",
+            "compile it for this target",
+        )  # fmt: skip
+    return at.target.multipliers
 
 
 @cycles(table.Mmac)
 def _mmac(op: Op, at: At) -> Any:
-    tile = at.tile()
-    words = formulas.group_words(at.machine.cell, tile.alpha)
-    return formulas.mmac_cycles(at.target, work_of(op, at), _gamma(op, at, tile), words)
+    work = work_of(op, at)
+    if unit := _multipliers(op, at):
+        return formulas.multiply_cycles(at.target, unit, work)
+    alpha, cell = at.tile().alpha, at.machine.cell
+    beat = formulas.beat_cycles(at.target.array, cell, alpha, _betas(op, at))
+    return formulas.mmac_cycles(at.target, work, beat, formulas.group_words(cell, alpha))
 
 
 @actions(table.Mmac)
 def _mmac_actions(op: Op, at: At) -> Counts:
-    tile, work = at.tile(), work_of(op, at)
-    words = formulas.group_words(at.machine.cell, tile.alpha) * work.n * work.g * work.conv_groups
-    columns = formulas.ceil_div(formulas.ceil_div(work.n, work.split_n), at.target.array.columns)
+    work, tile, betas = work_of(op, at), at.tile(), _betas(op, at)
+    if unit := _multipliers(op, at):
+        # the window of an output moves through registers: a value is read once for all channels that see it
+        values = _box_bytes(op, "x") * formulas.ceil_div(work.n, unit.units)
+        weights = work.n * work.depth * work.conv_groups
+        outputs = work.m * work.n * work.conv_groups
+        return {
+            Action.MULTIPLY: work.products,
+            Action.TERM_STORE: weights,
+            Action.DATA_TERM: values * betas,
+            Action.SCRATCHPAD: tile.size + values + outputs * ACC_BYTES,
+        }
+    cell = at.machine.cell
+    words = formulas.group_words(cell, tile.alpha) * work.n * work.g * work.conv_groups
+    parts = work.channel_parts
+    columns = formulas.ceil_div(formulas.ceil_div(work.n, parts), at.target.array.columns)
     rows = formulas.ceil_div(formulas.ceil_div(work.g, work.split_k), at.target.array.rows)
-    # Weights are read once and broadcast to the blocks that split the pixels, each of which stores its own copy;
-    # data are read once per column of blocks; accumulators are read and written once per row of blocks.
+    # Weights are read once and broadcast to the blocks that split the pixels, each of which stores its own copy; data
+    # are read once for all blocks that split the channels, each of which finds the terms for itself; accumulators are
+    # read and written once per row of blocks.
     data = work.m * work.g * GROUP_SIZE * work.conv_groups * columns
     accumulators = work.m * work.n * work.conv_groups * rows * 2 * ACC_BYTES
     return {
-        Action.CELL_CYCLE: work.cell_groups * _gamma(op, at, tile),
+        Action.CELL_CYCLE: work.cell_groups * formulas.group_cycles(cell, tile.alpha, betas),
         Action.TERM_STORE: words * np.minimum(work.split_m, work.m),
+        Action.DATA_TERM: data * parts * (betas if cell.group_cycles is None else 0),
         Action.SCRATCHPAD: words + data + accumulators,
     }
 

@@ -2,7 +2,7 @@
 
 All arguments may be integers or integer arrays (broadcast against each other, typically over candidates or levels);
 results are int64 arrays (0-d for plain integers), durations in cycles of the target's clock. A queue instruction takes
-at least one cycle.
+at least one cycle. `docs/hardware.md` describes the machine, the `cell` engine steps it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.isa.plan import GROUP_SIZE
-from mmac.runtime.targets import Cell, Target
+from mmac.runtime.targets import Array, Cell, Multipliers, Port, Target
 
 Int64 = npt.NDArray[np.int64]
 Ints = int | np.int64 | Int64
@@ -35,6 +35,14 @@ def group_cycles(cell: Cell, alpha: Ints, beta: Ints) -> Int64:
     return gamma if cell.group_cycles is None else np.full_like(gamma, cell.group_cycles)
 
 
+def beat_cycles(array: Array, cell: Cell, alpha: Ints, beta: Ints) -> Int64:
+    """Cycles from one pixel to the next: a group dot product, unless draining or finding data terms takes longer."""
+    beat = np.maximum(group_cycles(cell, alpha, beta), array.columns)
+    if cell.group_cycles is None:
+        beat = np.maximum(beat, ceil_div(GROUP_SIZE * array.rows * np.asarray(beta), array.encoders))
+    return np.asarray(beat)
+
+
 def group_words(cell: Cell, alpha: Ints) -> Int64:
     """Words to write into a cell for one weight group: its α′ terms, or the 16 weights of a baseline cell."""
     terms = np.asarray(alpha)
@@ -48,75 +56,99 @@ class ArrayWork:
     Attributes:
         m: output pixels.
         n: output channels per convolution group.
-        g: weight groups per output (⌈kernel·channels / 16⌉).
+        depth: values of one output's reduction axis (kernel · channels).
         conv_groups: convolution groups.
         split_m: blocks that share the output pixels; `split_n` the output channels; `split_k` the weight groups.
     """
 
     m: Ints
     n: Ints
-    g: Ints
+    depth: Ints
     conv_groups: Ints = 1
     split_m: Ints = 1
     split_n: Ints = 1
     split_k: Ints = 1
 
     @property
+    def g(self) -> Int64:
+        """Weight groups per output."""
+        return np.asarray(ceil_div(self.depth, GROUP_SIZE))
+
+    @property
+    def group_parts(self) -> Int64:
+        """Blocks that share the convolution groups: channels split over these first."""
+        return np.minimum(self.split_n, self.conv_groups)
+
+    @property
+    def channel_parts(self) -> Int64:
+        """Blocks that share the channels of one convolution group."""
+        return np.maximum(1, self.split_n // np.maximum(1, self.group_parts))
+
+    @property
     def cell_groups(self) -> Int64:
         """Group dot products that carry real groups: what the cells have to do, however it is mapped."""
         return np.asarray(self.m * self.n * self.g * self.conv_groups)
+
+    @property
+    def products(self) -> Int64:
+        """Products of a data value and a weight: what the multipliers have to do."""
+        return np.asarray(self.m * self.n * self.depth * self.conv_groups)
 
 
 def weight_passes(target: Target, work: ArrayWork) -> Int64:
     """Times that a block is filled with weights, one after the other.
 
-    Channels split over convolution groups first, then within one. Small convolution groups are packed on the diagonal
-    of a block, as many as fit both its rows and its columns. Splits that ask for more blocks than there are take turns.
+    Small convolution groups are packed on the diagonal of a block, as many as fit both its rows and its columns. Splits
+    that ask for more blocks than there are take turns.
     """
     rows, columns = target.array.rows, target.array.columns
-    split_groups = np.minimum(work.split_n, work.conv_groups)
-    n = ceil_div(work.n, np.maximum(1, work.split_n // np.maximum(1, split_groups)))
+    n = ceil_div(work.n, work.channel_parts)
     g = ceil_div(work.g, work.split_k)
     packed = np.maximum(1, np.minimum(rows // np.maximum(1, g), columns // np.maximum(1, n)))
-    group_passes = ceil_div(ceil_div(work.conv_groups, np.maximum(1, split_groups)), packed)
+    group_passes = ceil_div(ceil_div(work.conv_groups, np.maximum(1, work.group_parts)), packed)
     rounds = ceil_div(work.split_m * work.split_n * work.split_k, target.array.blocks)
     return np.asarray(rounds * group_passes * ceil_div(g, rows) * ceil_div(n, columns))
 
 
-def mmac_cycles(target: Target, work: ArrayWork, gamma: Ints, words: Ints) -> Int64:
-    """Duration of one `mmac`.
+def mmac_cycles(target: Target, work: ArrayWork, beat: Ints, words: Ints) -> Int64:
+    """Duration of one `mmac` on the array.
 
-    A pass streams the block's share of the pixels past stationary weights, γ′ cycles a beat, while the next weights are
-    shifted in, one word per column and cycle. Around the passes: the first weights, the skew of the systolic array,
-    the pipeline, and an adder tree if `split_k` blocks add up.
+    A pass streams the block's share of the pixels past stationary weights, a beat each, while the next weights are
+    shifted in, one word per column and cycle. Around the passes: the first weights, the hops through the block, the
+    pipeline, and an adder tree if `split_k` blocks add up.
 
     Args:
         target: the array.
         work: the multiplication.
-        gamma: cycles per group dot product (`group_cycles`).
+        beat: cycles per pixel (`beat_cycles`).
         words: words to write per weight group (`group_words`).
     """
-    rows, columns = target.array.rows, target.array.columns
-    load = rows * words
-    beats = ceil_div(work.m, work.split_m) * gamma
+    array = target.array
+    load = array.rows * words
+    beats = ceil_div(work.m, work.split_m) * beat
     tree = np.ceil(np.log2(work.split_k)).astype(np.int64)
-    around = target.array.pipeline_cycles + load + (rows + columns - 2) * gamma + tree
-    busy = around + weight_passes(target, work) * np.maximum(beats, load)
+    around = array.pipeline_cycles + load + (array.rows + array.columns - 2) + tree
+    busy = around + (weight_passes(target, work) - 1) * np.maximum(beats, load) + beats
     return np.where(work.cell_groups > 0, busy, 1)
 
 
-def transfer_bytes(target: Target, run_bytes: Ints, runs: Ints = 1) -> Int64:
-    """Bytes that cross the DRAM bus for `runs` contiguous runs of `run_bytes` each: whole bursts."""
-    burst = target.dram.burst_bytes
-    return np.asarray(runs * ceil_div(run_bytes, burst) * burst)
+def multiply_cycles(target: Target, unit: Multipliers, work: ArrayWork) -> Int64:
+    """Duration of one `mmac` on the multipliers: weights into the units' registers, then output by output."""
+    outputs = work.m * work.n * work.conv_groups
+    load = ceil_div(work.n * work.depth * work.conv_groups, unit.units)
+    busy = target.array.pipeline_cycles + load + ceil_div(outputs, unit.units) * ceil_div(work.depth, unit.taps)
+    return np.where(np.asarray(outputs) > 0, busy, 1)
 
 
-def dma_cycles(target: Target, bus_bytes: Ints, *, write: bool = False, latencies: int = 1) -> Int64:
-    """Duration of a transfer of `bus_bytes` (`transfer_bytes`), after `latencies` dependent round trips."""
-    dram = target.dram
-    rate = dram.write_bytes_per_cycle if write else dram.read_bytes_per_cycle
-    busy = latencies * dram.latency_cycles + ceil_div(bus_bytes, rate)
-    return np.where(np.asarray(bus_bytes) > 0, np.maximum(busy, 1), 1)
+def transfer_bytes(port: Port, run_bytes: Ints, runs: Ints = 1) -> Int64:
+    """Bytes that cross a port for `runs` contiguous runs of `run_bytes` each: whole bursts."""
+    return np.asarray(runs * ceil_div(run_bytes, port.burst_bytes) * port.burst_bytes)
+
+
+def dma_cycles(port: Port, moved_bytes: Ints, *, latencies: int = 1) -> Int64:
+    """Duration of a transfer of `moved_bytes` (`transfer_bytes`), after `latencies` dependent round trips."""
+    busy = latencies * port.latency_cycles + ceil_div(moved_bytes, port.bytes_per_cycle)
+    return np.where(np.asarray(moved_bytes) > 0, np.maximum(busy, 1), 1)
 
 
 def requant_cycles(target: Target, values: Ints) -> Int64:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -48,46 +49,67 @@ def power(a: Int64, exponent: int) -> Int64:
     return a if result is None else result
 
 
+class Engine(IntEnum):
+    """What instructions of several queues share, in program order."""
+
+    DRAM_READ = 100
+
+
+Component = Queue | Engine
+
+
 class Queues:
-    """The state of sequencer, queues and semaphores: when each becomes free, as rows [levels, width].
+    """The state of sequencer, queues, engine and semaphores: when each becomes free, as rows [levels, width].
 
     With ``width`` 1 a row is a time. With more it is a linear form: column j says how long after component j of an
-    earlier state. `times` is keyed by queue; `tokens` holds per semaphore the signals not yet waited for, oldest first.
+    earlier state. `times` is keyed by component; `tokens` holds per semaphore the signals not yet waited for, oldest first.
     """
 
-    def __init__(self, times: dict[Queue, Int64], tokens: dict[int, deque[Int64]]) -> None:
+    def __init__(self, times: dict[Component, Int64], tokens: dict[int, deque[Int64]]) -> None:
         self.times, self.tokens = times, tokens
 
     @classmethod
     def idle(cls, levels: int) -> Queues:
         """All free at time 0, no signals."""
-        return cls({queue: np.zeros((levels, 1), np.int64) for queue in Queue}, {})
+        return cls({part: np.zeros((levels, 1), np.int64) for part in (*Queue, *Engine)}, {})
 
     @classmethod
-    def symbolic(cls, queues: Sequence[Queue], pending: Mapping[int, int], levels: int) -> Queues:
-        """Each component is its own unknown: the queues in the given order, then the pending signals."""
-        size = len(queues) + sum(pending.values())
+    def symbolic(cls, parts: Sequence[Component], pending: Mapping[int, int], levels: int) -> Queues:
+        """Each component is its own unknown: the parts in the given order, then the pending signals."""
+        size = len(parts) + sum(pending.values())
         rows = iter(identity(size, levels).swapaxes(0, 1))
-        times = {queue: next(rows) for queue in queues}
+        times = {part: next(rows) for part in parts}
         return cls(times, {s: deque(next(rows) for _ in range(count)) for s, count in pending.items()})
 
     def dispatch(self, cycles: int) -> None:
         """The sequencer spends `cycles` cycles."""
         self.times[Queue.SEQUENCER] = self.times[Queue.SEQUENCER] + cycles
 
-    def issue(self, pc: int, queue: Queue, waits: Sequence[int], signals: Sequence[int], duration: Int64) -> Int64:
+    def issue(
+        self,
+        pc: int,
+        queue: Queue,
+        waits: Sequence[int],
+        signals: Sequence[int],
+        duration: Int64,
+        engine: Engine | None = None,
+    ) -> Int64:
         """Execute an instruction that the sequencer has just dispatched; `duration` is [levels, 1]. Returns its end.
 
         Raises:
             VerificationError: it waits for a signal that nobody has given.
         """
         start = np.maximum(self.times[queue], self.times[Queue.SEQUENCER])
+        if engine is not None:
+            start = np.maximum(start, self.times[engine])
         for semaphore in waits:
             if not self.tokens.get(semaphore):
                 raise VerificationError(f"instruction {pc}", f"waits for semaphore {semaphore} that nobody signals")
             start = np.maximum(start, self.tokens[semaphore].popleft())
         end: Int64 = start + duration
         self.times[queue] = end
+        if engine is not None:
+            self.times[engine] = end
         for semaphore in signals:
             self.tokens.setdefault(semaphore, deque()).append(end)
         return end
@@ -96,18 +118,18 @@ class Queues:
         """Number of signals waiting at each of `semaphores`."""
         return {s: len(self.tokens.get(s, ())) for s in semaphores}
 
-    def stacked(self, queues: Sequence[Queue], semaphores: Sequence[int]) -> Int64:
+    def stacked(self, parts: Sequence[Component], semaphores: Sequence[int]) -> Int64:
         """The rows as one array [levels, components, width], ordered as by `symbolic`."""
-        rows = [self.times[queue] for queue in queues]
+        rows = [self.times[part] for part in parts]
         for semaphore in semaphores:
             rows += self.tokens.get(semaphore, ())
         return np.stack(rows, axis=1)
 
-    def apply(self, matrix: Int64, queues: Sequence[Queue], semaphores: Sequence[int]) -> None:
+    def apply(self, matrix: Int64, parts: Sequence[Component], semaphores: Sequence[int]) -> None:
         """Advance by a linear step over some of the components; it leaves the numbers of signals as they are."""
-        rows = iter(product(matrix, self.stacked(queues, semaphores)).swapaxes(0, 1))
-        for queue in queues:
-            self.times[queue] = next(rows)
+        rows = iter(product(matrix, self.stacked(parts, semaphores)).swapaxes(0, 1))
+        for part in parts:
+            self.times[part] = next(rows)
         for semaphore in semaphores:
             self.tokens[semaphore] = deque(next(rows) for _ in self.tokens.get(semaphore, ()))
 

@@ -12,7 +12,7 @@ from mmac.isa.program import PARAM_DTYPE
 from mmac.isa.spec import NONE_LOOP, Instr
 from mmac.isa.structure import Node, Op, Repeat, Ring, Step, View
 
-_SYNC = (table.SyncLoad, table.SyncCompute, table.SyncStore)
+_SYNC = (table.SyncLoad, table.SyncWeights, table.SyncCompute, table.SyncStore)
 _STORES = (table.Store, table.StoreAcc)
 
 InstrT = TypeVar("InstrT", bound=Instr)

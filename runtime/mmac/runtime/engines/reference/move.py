@@ -11,12 +11,12 @@ from mmac.runtime.engines.reference.arithmetic import quant_of, to_bytes
 from mmac.runtime.engines.reference.machine import Machine, dense, executes
 
 
-@executes(table.SyncLoad, table.SyncCompute, table.SyncStore)
+@executes(table.SyncLoad, table.SyncWeights, table.SyncCompute, table.SyncStore)
 def sync(machine: Machine, op: Op) -> None:
     """Nothing: in program order every wait finds its signal (the verifier has proved it)."""
 
 
-@executes(table.Load)
+@executes(table.Load, table.LoadParams)
 def load(machine: Machine, op: Op) -> None:
     """DRAM box to scratchpad."""
     view = op.views["t"]
