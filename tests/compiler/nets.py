@@ -136,7 +136,7 @@ def inputs(model: onnx.ModelProto, seed: int = 1) -> dict[str, np.ndarray]:
 def tiny_target(scale: int = 1, blocks: int = 4) -> Target:
     """The default target with so little memory and so few blocks that every layer takes many tiles."""
     target = load_target("vc707")
-    pads = {"act": 1536, "aux": 256, "out": 256, "wgt": 6144, "prm": 512 + 256, "acc": 512}
+    pads = {"act": 1536, "aux": 256, "out": 256, "wgt": 6704, "prm": 1024, "acc": 512}
     array = replace(target.array, blocks=blocks, rows=2, columns=4)
     scratchpads = {name: size * scale for name, size in pads.items()}
     return replace(target, name="tiny", scratchpads=scratchpads, array=array)

@@ -1,13 +1,13 @@
 """Slots alternate over all loads of a program, whatever the loop counts are; credits given are credits taken."""
 
 from collections import Counter
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmac.compiler.tile.rings import Loops, Rings, Token, give_credits, sync, take_credits
+from mmac.compiler.tile.rings import LARGE, SMALL, Loops, Rings, Token, give_credits, sync, take_credits
 from mmac.isa import table
 from mmac.isa.structure import Ring
 
@@ -32,7 +32,7 @@ def test_slots_alternate_from_the_first_load_to_the_last(nests):
     assert slots == [i % 2 for i in range(len(slots))]
 
 
-@pytest.mark.parametrize("ring", ["act", "aux", "out", "wgt", "prm", "acc", "table"])
+@pytest.mark.parametrize("ring", ["act", "aux", "out", "wgt", "small_wgt", "prm", "small_prm", "acc", "table"])
 def test_slots_lie_apart_inside_their_pad(ring):
     rings = Rings(dict.fromkeys(("act", "aux", "out", "wgt", "prm", "acc"), 4099))
     pointer = rings.take(ring, Loops({"a": 2}), ["a"])
@@ -40,10 +40,18 @@ def test_slots_lie_apart_inside_their_pad(ring):
     assert pointer.addr + pointer.toggle + rings.slot_bytes(ring) <= 4099
 
 
-def test_tables_and_parameters_share_a_pad_without_overlap():
-    rings = Rings({"prm": 4096})
-    tables = rings.take("table", Loops({}), [])
-    assert 2 * rings.slot_bytes("prm") <= tables.addr
+def test_rings_share_a_pad_without_overlap():
+    rings = Rings({"prm": 4096, "wgt": 6144})
+    for pad, names in (("prm", ("prm", "small_prm", "table")), ("wgt", ("wgt", "small_wgt"))):
+        taken = [(rings.take(name, Loops({}), []).addr, 2 * rings.slot_bytes(name)) for name in names]
+        assert all(addr + size <= after for (addr, size), (after, _) in pairwise(taken))
+        assert sum(taken[-1]) <= rings.scratchpads[pad]
+
+
+def test_few_weights_go_to_the_small_rings():
+    rings = Rings({"prm": 65536, "wgt": 786432})
+    assert rings.of_weights(32768, 8192) == SMALL
+    assert rings.of_weights(32769, 8192) == rings.of_weights(32768, 8193) == LARGE
 
 
 def test_all_credits_given_are_taken_back():
@@ -62,7 +70,9 @@ def test_every_queue_takes_the_credits_of_the_rings_that_it_fills():
         taken[type(instr)] = taken.get(type(instr), set()) | set(instr.waits)
     assert taken == {
         table.SyncLoad: {Token.ACT_FREE, Token.AUX_FREE, Token.DRAM_READY},
-        table.SyncWeights: {Token.WGT_FREE, Token.PRM_FREE, Token.TABLE_FREE},
+        table.SyncWeights: {
+            Token.WGT_FREE, Token.SMALL_WGT_FREE, Token.PRM_FREE, Token.SMALL_PRM_FREE, Token.TABLE_FREE,
+        },  # fmt: skip
         table.SyncCompute: {Token.ACC_FREE, Token.OUT_FREE},
     }
 

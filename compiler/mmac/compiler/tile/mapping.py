@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.compiler.tile.ir import ArrayMapping, Dims, Window
-from mmac.compiler.tile.rings import Rings
+from mmac.compiler.tile.rings import SLOTS, Rings
 from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import GROUP_SIZE
@@ -175,7 +175,7 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     """[budgets, orders, T, S (+ 1)] cycles of weights-outer and pixels-outer order; last, on the multipliers.
 
     Queues overlap: the slowest one decides, after whatever comes before its first and after its last part. The weights
-    queue runs ahead. Grouped layers know the first order only: their channel tiles share no activations that could
+    queue runs ahead, unless it has to wait for slots: then the next layer waits for its weights. Grouped layers know the first order only: their channel tiles share no activations that could
     stay.
     """
     n, h, w, c = shape.y
@@ -184,6 +184,8 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     steps = pixel_tiles * channel_tiles * cuts
     load_x, store = _transfers(shape, target, tiles)
     loads_of = [(steps, channel_tiles), (pixel_tiles, pixel_tiles * channel_tiles)][: 1 if shape.groups > 1 else 2]
+    port = target.port(Queue.WEIGHTS, shape.weights_on_chip)
+    next_w = formulas.dma_cycles(port, formulas.transfer_bytes(port, _NEXT_BYTES))
     costs = []
     for alpha, beta in _compared(shape):
         product = _product_cycles(shape, target, tiles, splits, alpha, beta)
@@ -191,10 +193,12 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
         orders = []
         for x_loads, w_loads in loads_of:
             loads = load_x * np.where(cuts > 1, steps, x_loads)
-            weights = load_w * np.where(cuts > 1, steps, w_loads)
-            computed = load_x[:, None] + product * steps[:, None] + store[:, None]
+            w_count = np.where(cuts > 1, steps, w_loads)
+            weights = load_w * w_count
+            behind = np.where(w_count > SLOTS, next_w, 0)
+            computed = (load_x + store + behind)[:, None] + product * steps[:, None]
             moved = np.maximum(np.maximum(loads, weights) + store, load_x + store * (pixel_tiles * channel_tiles))
-            orders.append(np.maximum(computed, moved[:, None] + product))
+            orders.append(np.maximum(computed, (moved + behind)[:, None] + product))
         costs.append(np.stack(orders))
     return np.stack(costs)
 
@@ -204,6 +208,10 @@ def _compared(shape: LayerShape) -> list[tuple[int, int]]:
     last = len(shape.budgets) - 1
     chosen = [shape.budgets[last * i // (_LEVELS - 1)] for i in range(_LEVELS)]
     return sorted({(min(alpha, shape.group_terms), beta) for alpha, beta in chosen})
+
+
+_NEXT_BYTES = 1 << 15
+"""A guess at how many bytes of weights the next layer waits for."""
 
 
 def _transfers(shape: LayerShape, target: Target, tiles: Ints) -> tuple[Ints, Ints]:

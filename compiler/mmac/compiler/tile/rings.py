@@ -35,6 +35,10 @@ class Token(IntEnum):
     MOVE_READY = 13
     MOVE_DONE = 14
     DRAM_READY = 15  # the previous operation's results are in DRAM
+    SMALL_WGT_FREE = 16
+    SMALL_WGT_READY = 17
+    SMALL_PRM_FREE = 18
+    SMALL_PRM_READY = 19
 
 
 def sync(
@@ -54,11 +58,13 @@ def tokens(wait: Sequence[Token] = (), signal: Sequence[Token] = ()) -> dict[str
     return fields | {f"signal{i}": int(t) for i, t in enumerate(signal)}
 
 
-_DRAINED_BY_COMPUTE = (Token.ACT_FREE, Token.AUX_FREE, Token.WGT_FREE, Token.TABLE_FREE)
-_DRAINED_BY_STORE = (Token.PRM_FREE, Token.ACC_FREE, Token.OUT_FREE)
+_DRAINED_BY_COMPUTE = (Token.ACT_FREE, Token.AUX_FREE, Token.WGT_FREE, Token.SMALL_WGT_FREE, Token.TABLE_FREE)
+_DRAINED_BY_STORE = (Token.PRM_FREE, Token.SMALL_PRM_FREE, Token.ACC_FREE, Token.OUT_FREE)
 
 _FILLED_BY_LOAD = (Token.ACT_FREE, Token.AUX_FREE)
-_FILLED_BY_WEIGHTS = (Token.WGT_FREE, Token.PRM_FREE, Token.TABLE_FREE)
+_FILLED_BY_WEIGHTS = (
+    Token.WGT_FREE, Token.SMALL_WGT_FREE, Token.PRM_FREE, Token.SMALL_PRM_FREE, Token.TABLE_FREE,
+)  # fmt: skip
 _FILLED_BY_COMPUTE = (Token.ACC_FREE, Token.OUT_FREE)
 
 
@@ -127,27 +133,62 @@ class Loops:
         return mask
 
 
+@dataclass(frozen=True)
+class WeightRings:
+    """Where a layer's weights and constants go, and the semaphores of these rings."""
+
+    weights: str
+    constants: str
+    wgt_free: Token
+    wgt_ready: Token
+    prm_free: Token
+    prm_ready: Token
+
+
+LARGE = WeightRings("wgt", "prm", Token.WGT_FREE, Token.WGT_READY, Token.PRM_FREE, Token.PRM_READY)
+SMALL = WeightRings(
+    "small_wgt", "small_prm",
+    Token.SMALL_WGT_FREE, Token.SMALL_WGT_READY, Token.SMALL_PRM_FREE, Token.SMALL_PRM_READY,
+)  # fmt: skip
+"""For layers with few weights, as depthwise ones: the weights of the layer after them can be fetched meanwhile."""
+
+_SMALL_SHARE = {"wgt": 24, "prm": 8}
+"""The slot of a small ring is this part of its pad."""
+
+
 @dataclass
 class Rings:
     """Slots of every ring and whose turn it is; operations advance it in program order.
 
-    `scratchpads` gives pad sizes in bytes; a ring's slot is half of its pad (the PRM pad also holds two tables).
+    `scratchpads` gives pad sizes in bytes. A pad is one ring of two slots, but WGT and PRM hold a small ring after the
+    large one, and PRM two tables at its end.
     """
 
     scratchpads: Mapping[str, int]
     phase: dict[str, int] = field(default_factory=dict)
 
     def slot_bytes(self, ring: str) -> int:
-        """Bytes of one slot of ring act, aux, out, wgt, prm, acc or table."""
+        """Bytes of one slot of ring act, aux, out, wgt, small_wgt, prm, small_prm, acc or table."""
         if ring == "table":
             return TABLE_BYTES
-        size = self.scratchpads[ring] - (SLOTS * TABLE_BYTES if ring == "prm" else 0)
+        pad = ring.removeprefix("small_")
+        small = self.scratchpads[pad] // _SMALL_SHARE[pad] // 8 * 8 if pad in _SMALL_SHARE else 0
+        if ring != pad:
+            return small
+        size = self.scratchpads[pad] - SLOTS * (small + (TABLE_BYTES if pad == "prm" else 0))
         return size // SLOTS // 8 * 8
 
     def take(self, ring: str, loops: Loops, names: Sequence[str]) -> PointerRegister:
         """Pointer for a ring that is filled once per iteration of the named loops; advances the ring."""
-        pad = table.Pad.PRM if ring == "table" else table.Pad[ring.upper()]
-        addr = SLOTS * self.slot_bytes("prm") if ring == "table" else 0
+        pad = "prm" if ring == "table" else ring.removeprefix("small_")
+        addr = 0
+        if ring != pad:
+            addr = SLOTS * (self.slot_bytes(pad) + (self.slot_bytes("small_prm") if ring == "table" else 0))
         phase = self.phase.get(ring, 0)
         self.phase[ring] = (phase + loops.total(names)) % SLOTS
-        return PointerRegister(pad, addr, self.slot_bytes(ring), loops.parity_mask(names), phase)
+        return PointerRegister(table.Pad[pad.upper()], addr, self.slot_bytes(ring), loops.parity_mask(names), phase)
+
+    def of_weights(self, tile_bytes: int, constants_bytes: int) -> WeightRings:
+        """The rings for weight tiles and constants of these sizes."""
+        small = tile_bytes <= self.slot_bytes(SMALL.weights) and constants_bytes <= self.slot_bytes(SMALL.constants)
+        return SMALL if small else LARGE

@@ -30,9 +30,9 @@ from mmac.compiler.tile.ir import (
     ViewRegister,
     Window,
 )
-from mmac.compiler.tile.rings import Loops, Rings, Token, give_credits, sync, take_credits, tokens
+from mmac.compiler.tile.rings import Loops, Rings, Token, WeightRings, give_credits, sync, take_credits, tokens
 from mmac.isa import table
-from mmac.isa.program import directory_dtype
+from mmac.isa.program import PARAM_DTYPE, directory_dtype
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, float_bits
 from mmac.runtime.targets import Target
 
@@ -78,14 +78,15 @@ def _array(op: ArrayLayer, rings: Rings, levels: int) -> Nest:
     inner_w = not op.mapping.weights_outer or loops.counts["k"] > 1
     outside = [n for n in loops.counts if n != "k"]
     params_at = ["n"] if op.mapping.weights_outer else outside
+    held = rings.of_weights(op.streams.tile_bytes, op.mapping.channels * PARAM_DTYPE.itemsize)
     pointers = (
         rings.take("act", loops, [*outside, "k"] if inner_x else list(PIXELS)),
-        rings.take("wgt", loops, [*outside, "k"] if inner_w else ["n"]),
-        rings.take("prm", loops, params_at),
+        rings.take(held.weights, loops, [*outside, "k"] if inner_w else ["n"]),
+        rings.take(held.constants, loops, params_at),
         rings.take("acc", loops, outside),
     )
     views = _array_views(op, op.mapping, loops, levels)
-    body = _array_body(op, loops, inner_x, inner_w)
+    body = _array_body(op, loops, held, inner_x, inner_w)
     quant = quant_instruction(op.quantization)
     # a product over part of the reduction is a narrower layer to the array
     ic = op.mapping.reduction if op.groups == 1 else op.ic
@@ -138,15 +139,17 @@ def _walk(loops: Loops, loop: str, extent: int, step: int | None = None, origin:
     return (origin, extent, extent if step is None else step, loops.depth(loop))
 
 
-def _array_body(op: ArrayLayer, loops: Loops, inner_x: bool, inner_w: bool) -> tuple[Statement, ...]:
+def _array_body(
+    op: ArrayLayer, loops: Loops, held: WeightRings, inner_x: bool, inner_w: bool
+) -> tuple[Statement, ...]:
     assert op.mapping is not None
     load_x = table.Load(t=0, p=0, **tokens([Token.ACT_FREE], [Token.ACT_READY]))
-    load_w = table.LoadTerms(t=1, p=1, **tokens([Token.WGT_FREE], [Token.WGT_READY]))
-    load_p = table.LoadParams(t=2, p=2, **tokens([Token.PRM_FREE], [Token.PRM_READY]))
+    load_w = table.LoadTerms(t=1, p=1, **tokens([held.wgt_free], [held.wgt_ready]))
+    load_p = table.LoadParams(t=2, p=2, **tokens([held.prm_free], [held.prm_ready]))
     has_k = loops.counts["k"] > 1
     accumulators = ([], []) if has_k else ([Token.ACC_FREE], [Token.ACC_READY])
-    waits = [Token.ACT_READY] * inner_x + [Token.WGT_READY] * inner_w + accumulators[0]
-    signals = [Token.ACT_FREE] * inner_x + [Token.WGT_FREE] * inner_w + accumulators[1]
+    waits = [Token.ACT_READY] * inner_x + [held.wgt_ready] * inner_w + accumulators[0]
+    signals = [Token.ACT_FREE] * inner_x + [held.wgt_free] * inner_w + accumulators[1]
     per_k: list[Statement] = [*[load_x] * inner_x, *[load_w] * inner_w, _mmac(op, loops, waits, signals)]
     product = [*loops.wrap(["k"], per_k)]
     if has_k:
@@ -162,15 +165,15 @@ def _array_body(op: ArrayLayer, loops: Loops, inner_x: bool, inner_w: bool) -> t
         tile = [
             *[load_w] * (not inner_w),
             load_p,
-            *([] if inner_w else sync(table.SyncCompute, wait=[Token.WGT_READY])),
-            *sync(table.SyncStore, wait=[Token.PRM_READY]),
+            *([] if inner_w else sync(table.SyncCompute, wait=[held.wgt_ready])),
+            *sync(table.SyncStore, wait=[held.prm_ready]),
             *loops.wrap(PIXELS, [*product, store]),
-            *([] if inner_w else sync(table.SyncCompute, signal=[Token.WGT_FREE])),
-            *sync(table.SyncStore, signal=[Token.PRM_FREE]),
+            *([] if inner_w else sync(table.SyncCompute, signal=[held.wgt_free])),
+            *sync(table.SyncStore, signal=[held.prm_free]),
         ]
         return (*dram, *loops.wrap(["n"], tile), *done)
     store = table.StoreAcc(
-        t=3, acc=3, prm=2, **tokens([Token.ACC_READY, Token.PRM_READY], [Token.ACC_FREE, Token.PRM_FREE])
+        t=3, acc=3, prm=2, **tokens([Token.ACC_READY, held.prm_ready], [Token.ACC_FREE, held.prm_free])
     )
     # constants wait for an earlier store: the weights, which are needed sooner, go first
     body = loops.wrap(["n"], [*product, load_p, store])
