@@ -1,8 +1,8 @@
 """Pass `allocate`: give every buffer its place in the address space.
 
 Needs: all buffers known (`pack`), and which are on chip (`tile`). Guarantees: every buffer has a `base`; constants come
-first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs both.
-Largest buffers are placed first, each at the lowest address that is free during its life. Before/after::
+first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs both,
+or one is computed from the other element by element and takes its place. Largest buffers are placed first, each at the lowest address that is free during its life. Before/after::
 
     buffer "conv1.y" size=802816    ->    buffer "conv1.y" size=802816 base=0x2c0000
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mmac.compiler.passes import Pass
-from mmac.compiler.tile.ir import Buffer, TileProgram, buffers_touched
+from mmac.compiler.tile.ir import Buffer, TileProgram, VectorOp, buffers_touched
 from mmac.isa.errors import ResourceError
 from mmac.runtime.targets import Target
 
@@ -31,12 +31,12 @@ class Allocate(Pass[TileProgram, TileProgram]):
 
     def apply(self, module: TileProgram) -> TileProgram:
         """Fill in every buffer's `base`."""
-        spans = lifetimes(module)
+        plan = Placement.of(module)
         bases, image = _constants(module.buffers)
         moving = [b for b in module.buffers if not b.constant]
-        bases |= place([b for b in moving if b.on_chip], spans, image)
+        bases |= plan.place([b for b in moving if b.on_chip], image)
         end = _align(max((bases[b.name] + b.size_bytes for b in moving if b.on_chip), default=image))
-        bases |= place([b for b in moving if not b.on_chip], spans, end)
+        bases |= plan.place([b for b in moving if not b.on_chip], end)
         buffers = tuple(replace(b, base=bases[b.name]) for b in module.buffers)
         used = max((bases[b.name] + b.size_bytes for b in buffers), default=0)
         if used > self.target.dram.capacity_bytes:
@@ -82,30 +82,67 @@ def lifetimes(module: TileProgram) -> dict[str, tuple[int, int]]:
     return spans
 
 
-Spans = Mapping[str, tuple[int, int]]
+def in_place(module: TileProgram) -> dict[str, str]:
+    """Buffers that may take the place of an operand which nobody needs afterwards, and that operand's buffer.
+
+    An elementwise operation stores each box where it has loaded one, so the two can be one piece of memory.
+    """
+    spans = lifetimes(module)
+    sizes = {b.name: b.size_bytes for b in module.buffers if not b.constant}
+    found: dict[str, str] = {}
+    for time, op in enumerate(module.operations):
+        if not isinstance(op, VectorOp) or op.window is not None:
+            continue
+        for view in (op.b, op.a):
+            if (
+                view is not None
+                and replace(view, buffer=op.y.buffer) == op.y
+                and view.buffer in sizes
+                and sizes[view.buffer] == sizes[op.y.buffer]
+                and 0 <= spans[view.buffer][0] < spans[view.buffer][1] == time == spans[op.y.buffer][0]
+            ):
+                found[op.y.buffer] = view.buffer
+                break
+    return found
 
 
-def place(buffers: Iterable[Buffer], spans: Spans, start: int) -> dict[str, int]:
-    """Addresses from `start` on of buffers that live for `spans`: the largest first, each as low as possible."""
-    bases: dict[str, int] = {}
-    placed: list[tuple[Buffer, int]] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size_bytes, b.name)):
-        bases[buffer.name] = lowest(buffer, placed, spans, start)
-        placed.append((buffer, bases[buffer.name]))
-    return bases
+@dataclass(frozen=True)
+class Placement:
+    """When each buffer is needed, and which ones follow another in its place."""
+
+    spans: Mapping[str, tuple[int, int]]
+    follows: Mapping[str, str]
+
+    @classmethod
+    def of(cls, module: TileProgram) -> Placement:
+        """Of a program whose operations are known."""
+        return cls(lifetimes(module), in_place(module))
+
+    def place(self, buffers: Iterable[Buffer], start: int) -> dict[str, int]:
+        """Addresses from `start` on: the largest buffer first, each as low as possible."""
+        chosen = {b.name: b for b in buffers}
+        chains: dict[str, list[str]] = {}
+        for name in chosen:
+            first = name
+            while self.follows.get(first) in chosen:
+                first = self.follows[first]
+            chains.setdefault(first, []).append(name)
+        placed: list[tuple[int, int, int, int]] = []
+        bases: dict[str, int] = {}
+        for first, names in sorted(chains.items(), key=lambda item: (-chosen[item[0]].size_bytes, item[0])):
+            spans = [self.spans.get(name, (0, 0)) for name in names]
+            begin, end, size = min(s[0] for s in spans), max(s[1] for s in spans), chosen[first].size_bytes
+            base = _lowest(size, [(low, high) for low, high, b, e in placed if begin <= e and b <= end], start)
+            placed.append((base, base + size, begin, end))
+            bases |= dict.fromkeys(names, base)
+        return bases
 
 
-def lowest(buffer: Buffer, placed: Iterable[tuple[Buffer, int]], spans: Spans, start: int) -> int:
-    """The lowest address that is free during a buffer's life."""
-    first, last = spans.get(buffer.name, (0, 0))
-    neighbours = sorted(
-        (base, base + other.size_bytes)
-        for other, base in placed
-        if first <= spans.get(other.name, (0, 0))[1] and spans.get(other.name, (0, 0))[0] <= last
-    )
+def _lowest(size: int, taken: Iterable[tuple[int, int]], start: int) -> int:
+    """The lowest aligned address from `start` on at which `size` bytes are free."""
     base = start
-    for low, high in neighbours:
-        if low - base >= buffer.size_bytes:
+    for low, high in sorted(taken):
+        if low - base >= size:
             break
         base = max(base, _align(high))
     return base

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mmac.compiler.tile.allocate import lifetimes
+from mmac.compiler.tile.allocate import Placement
 from mmac.compiler.tile.ir import (
     ArrayLayer,
     HostCall,
@@ -117,8 +117,10 @@ def _check_order(module: TileProgram) -> None:
 
 
 def _check_addresses(module: TileProgram) -> None:
-    """Buffers that are needed at the same time do not overlap."""
-    spans = lifetimes(module)
+    """Buffers that are needed at the same time do not overlap, but for those that take another's place."""
+    plan = Placement.of(module)
+    spans = plan.spans
+    bases = {b.name: b.base for b in module.buffers}
     forever = (-1, len(module.operations))
     placed = sorted((b for b in module.buffers if b.base is not None), key=lambda b: (b.base or 0, b.name))
     active: list[tuple[int, str]] = []
@@ -128,6 +130,9 @@ def _check_addresses(module: TileProgram) -> None:
         first, last = forever if buffer.constant else spans.get(buffer.name, (0, 0))
         for _, name in active:
             other = spans.get(name, forever)
+            together = {plan.follows.get(name), plan.follows.get(buffer.name)} & {name, buffer.name}
+            if together and bases[name] == base:
+                continue
             if first <= other[1] and other[0] <= last:
                 raise VerificationError(f"buffer {buffer.name}", f"overlaps {name} while both are needed")
         active.append((base + buffer.size_bytes, buffer.name))

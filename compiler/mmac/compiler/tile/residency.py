@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmac.compiler.tile.allocate import lifetimes, place
+from mmac.compiler.tile.allocate import Placement
 from mmac.compiler.tile.ir import Buffer, HostCall, TileProgram
 
 
@@ -14,12 +14,13 @@ def keep_on_chip(module: TileProgram, capacity_bytes: int) -> TileProgram:
     Every byte on chip saves the same traffic, so what counts is for how long it takes space away from others: buffers
     that live shortest come first, of those the largest. What the host or the user reads or writes stays in DRAM.
     """
-    spans = lifetimes(module)
+    plan = Placement.of(module)
+    spans = plan.spans
     outside = _seen_from_outside(module)
     chosen: list[Buffer] = []
     free = [b for b in module.buffers if not b.constant and b.name not in outside and b.name in spans]
     for buffer in sorted(free, key=lambda b: (spans[b.name][1] - spans[b.name][0], -b.size_bytes, b.name)):
-        bases = place([*chosen, buffer], spans, 0)
+        bases = plan.place([*chosen, buffer], 0)
         if all(bases[b.name] + b.size_bytes <= capacity_bytes for b in (*chosen, buffer)):
             chosen.append(buffer)
     names = {b.name for b in chosen}

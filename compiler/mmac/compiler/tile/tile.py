@@ -23,7 +23,7 @@ from mmac.compiler.tile import (
     mapping,
     operators,  # noqa: F401  (registers the lowerings)
 )
-from mmac.compiler.tile.allocate import ALIGNMENT, lifetimes, place
+from mmac.compiler.tile.allocate import ALIGNMENT, Placement
 from mmac.compiler.tile.ir import ArrayLayer, BoxMapping, Dims, Move, Operation, TileProgram, VectorOp
 from mmac.compiler.tile.layout import dims
 from mmac.compiler.tile.lower import lower
@@ -74,7 +74,7 @@ def _fits_whole(module: TileProgram, target: Target) -> bool:
     """Whether weights at about a byte each and all activations fit the global buffer (`allocate` knows for sure)."""
     image = sum(np.asarray(module.data[op.weights]).size for op in module.operations if isinstance(op, ArrayLayer))
     activations = [b for b in module.buffers if b.on_chip]
-    bases = place(activations, lifetimes(module), image)
+    bases = Placement.of(module).place(activations, image)
     return max((bases[b.name] + b.size_bytes for b in activations), default=image) <= target.buffer.size_bytes
 
 

@@ -9,6 +9,7 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.program import Program
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
 from mmac.isa.structure import Node, Op, Step, parse
+from mmac.isa.verify.reach import whole
 
 DIMS = "nhwc"
 """Names of the dimensions of a view."""
@@ -37,6 +38,24 @@ class Site:
     def pc(self) -> int:
         """Position in the code."""
         return self.op.pc
+
+    def rewrites(self, load: Site) -> bool:
+        """True if this store puts each box exactly where `load` has got it in the same iteration, and no other touches it.
+
+        That is so if both walk the same view, every loop moves it by whole boxes, and its elements lie apart. What is
+        left to prove is that the store waits for the load.
+        """
+        mine, other = self.op.views["t"], load.op.views["t"]
+        steps = {step.loop: step for step in mine.walk if step.loop != NONE_LOOP}
+        return (
+            (mine.base, mine.elem, mine.shape, mine.strides, mine.walk)
+            == (other.base, other.elem, other.shape, other.strides, other.walk)
+            and self.loops == load.loops
+            and load.pc < self.pc
+            and steps.keys() == set(range(len(self.loops)))
+            and all(abs(step.step) >= step.extent for step in steps.values())
+            and not whole(mine.base, mine.elem, mine.shape, mine.strides).overlaps_itself()
+        )
 
     def encloses(self, other: Site) -> bool:
         """True if all loops around this instruction are around `other` too."""

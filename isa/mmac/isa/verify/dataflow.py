@@ -2,7 +2,8 @@
 
 A map says of each byte whether it has been written: by the image, the inputs, a store, or the host. Top-level nodes
 of the code go by one after the other: what a node loads must be there before it begins, and a node never stores
-where it loads, so the order inside it does not matter. (That later nodes wait for earlier ones is proved in `races`.)
+where it loads but in place, box by box, so the order inside it does not matter. (That later nodes wait for earlier ones,
+and stores in place for their loads, is proved in `races`.)
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class _Flow:
 
     def _check_apart(self, site: Site, read: Reach, other: Site, written: Reach) -> None:
         self.context.spend(read.work + written.work, site.pc)
-        if read.meets(written):
+        if read.meets(written) and not other.rewrites(site):
             raise self.context.error(other.pc, f"it stores to DRAM bytes that {self.context.where(site.pc)} loads",
-                                     "different bytes inside one loop nest")  # fmt: skip
+                                     "different bytes inside one loop nest, or each box back in its place")  # fmt: skip
 
     # -------------------------------------------------------------------------------------------------------- host
 

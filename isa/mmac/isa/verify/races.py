@@ -256,16 +256,23 @@ class _Execution:
     # -------------------------------------------------------------------------------------------------------- DRAM
 
     def _touch_dram(self, op: Op, queue: int, time: int) -> None:
-        """Loads wait for the stores of earlier top-level nodes, stores for their loads, where they share bytes."""
+        """Loads wait for the stores of earlier top-level nodes, stores for their loads, where they share bytes.
+
+        Within a node only stores in place share bytes with a load (`dataflow`): with that of the same iteration.
+        """
         own, kept = DramUse(op.pc, queue, time), []
         self._spend(len(self.order.dram) // 16, op)
         for use in self.order.dram:
             if use.pc == op.pc:
                 continue
             kept.append(use)
-            conflict = use.queue != queue and self.sites[use.pc].node != self.node
-            if conflict and not self.order.knows(queue, use.queue, use.time):
+            if use.queue == queue or self.order.knows(queue, use.queue, use.time):
+                continue
+            if self.sites[use.pc].node != self.node:
                 self._check_apart(op, use)
+            elif isinstance(op.instr, table.Store) and self.sites[op.pc].rewrites(self.sites[use.pc]):
+                found = f"it overwrites the DRAM bytes that {self.context.where(use.pc)} may still be loading"
+                raise self.context.error(op.pc, found, "a token from it first")
         self.order.dram = [*kept, own]
 
     def _check_apart(self, op: Op, use: DramUse) -> None:
