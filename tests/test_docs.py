@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     np.savez(tmp_path / "samples.npz", image=calibration)
     np.save(tmp_path / "image.npy", images[:1])
     text = (ROOT / "runtime/mmac/runtime/targets/vc707.toml").read_text("utf-8")
-    (tmp_path / "small.toml").write_text(text.replace('"vc707"', '"small"').replace("blocks = 64", "blocks = 16"))
+    (tmp_path / "small.toml").write_text(text.replace('"vc707"', '"small"').replace("blocks = 128", "blocks = 16"))
     assert load_target(tmp_path / "small.toml").array.blocks == 16
     return tmp_path
 

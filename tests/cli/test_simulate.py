@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mmac.isa.asm import assemble, disassemble
 from mmac.isa.container import load, save
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session, estimate
+from mmac.runtime.page import render_page
 from mmac.runtime.targets import CONSTANT_SETS, load_target
 from tests.cli.conftest import images
 from tests.commands import mmac
@@ -90,9 +94,16 @@ def test_other_cells_and_constants(folder: Path) -> None:
     assert CONSTANTS == CONSTANT_SETS
 
 
-def test_both_sets_of_constants_are_shown_where_they_differ(folder: Path) -> None:
-    lines = mmac("simulate", folder / "net.mmac", "--mac", "pmac").stdout.splitlines()
-    cheap, dear = (estimate(load(folder / "net.mmac"), mac="pmac", constants=name).levels[0] for name in CONSTANTS)
+def test_both_sets_of_constants_are_shown_where_they_differ(folder: Path, tmp_path: Path) -> None:
+    """They do for cells of the array, which the small network uses if there are no multipliers."""
+    text = resources.files("mmac.runtime.targets").joinpath("vc707.toml").read_text("utf-8")
+    target = tmp_path / "array.toml"
+    target.write_text(re.sub(r"^\[multipliers\][^[]*", "", text, flags=re.MULTILINE), "utf-8")
+    path = tmp_path / "array.mmac"
+    options = ("--calibration", folder / "samples.npz", "--target", target)
+    assert mmac("compile", folder / "net.onnx", "-o", path, *options).exit_code == 0
+    lines = mmac("simulate", path, "--mac", "pmac", "--target", target).stdout.splitlines()
+    cheap, dear = (estimate(load(path), str(target), mac="pmac", constants=name).levels[0] for name in CONSTANTS)
     assert "  energy mJ  paper mJ  " in lines[1]
     assert lines[2].split()[6:8] == [f"{cheap.energy_mj:.4f}", f"{dear.energy_mj:.4f}"]
 
@@ -204,6 +215,7 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, ["{net}", "--max-latency", "1", "--max-energy", "1"], "--max-latency and --max-energy: both are given"),
         (2, ["{net}", "--max-latency", "1", "--level", "0"], "--level: given together with a limit"),
         (2, ["{net}", "-o", "out.npz"], "--output: there is nothing to compute; inputs as well (-i)"),
+        (2, ["{net}", "--report", "missing/report.html"], "missing/report.html: cannot be written (No such file"),
         (2, ["{net}", "-i", "picture={folder}/image.npy"], "picture"),
         (2, ["{net}", "-i", "image={bad}/two.npz"], "no array 'image' in the file; a, b"),
         (4, ["{net}", "-i", "image={bad}/shape.npy"], "'image'"),
@@ -218,3 +230,57 @@ def test_bad_input(folder: Path, bad: Path, empty: Path, status: int, arguments:
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+
+
+@pytest.mark.parametrize(
+    ("options", "level"), [((), "20x3"), (("--level", "12x2"), "12x2"), (("--level", "all"), "20x3")]
+)
+def test_trace(folder: Path, tmp_path: Path, options: tuple[str, ...], level: str) -> None:
+    path = tmp_path / "trace.json"
+    result = mmac("simulate", folder / "net.mmac", "--trace", path, "--json", *options)
+    about = document(result)
+    assert f"note: {path} is the trace of level {level}; ui.perfetto.dev opens it\n" in result.stderr
+    trace = json.loads(path.read_text())
+    assert trace["otherData"]["level"] == level
+    assert trace["otherData"]["cycles"] == about["levels"][-1]["cycles"]  # type: ignore[index]
+
+
+def test_trace_of_the_level_that_a_limit_chooses_and_of_another_cell(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    third = estimate(load(folder / "net.mmac"), mac="bmac").levels[2]
+    options = ("--mac", "bmac", "--max-energy", repr(third.energy_mj))
+    about = document(mmac("simulate", folder / "net.mmac", "--trace", path, "--json", *options))
+    found = json.loads(path.read_text())["otherData"]
+    assert found["mac"] == "bmac"
+    assert [found["level"]] == [row["level"] for row in about["levels"]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), {}),
+        (("--level", "12x2", "--mac", "bmac"), {"level": "12x2", "mac": "bmac"}),
+        (("--constants", "paper"), {"constants": "paper"}),
+    ],
+)
+def test_report(folder: Path, tmp_path: Path, options: tuple[str, ...], expected: dict[str, Any]) -> None:
+    path = tmp_path / "report.html"
+    result = mmac("simulate", folder / "net.mmac", "--report", path, "--json", *options)
+    document(result)
+    assert f"note: {path} is the report; any browser opens it\n" in result.stderr
+    assert path.read_text("utf-8") == render_page(load(folder / "net.mmac"), **expected)
+
+
+def test_report_has_the_measured_time_of_the_host(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    options = ("-i", f"image={folder / 'image.npy'}", "--level", "0", "--report", path)
+    levels: Any = document(mmac("simulate", folder / "net.mmac", "--json", *options))["levels"]
+    assert f"<td>{levels[0]['host_ms']:.3f}</td></tr>" in path.read_text("utf-8")
+
+
+def test_report_needs_plotly(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    result = mmac("simulate", folder / "net.mmac", "--report", tmp_path / "report.html", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "plotly, which is not installed; pip install 'mmac[report]'" in result.stderr
+    assert not list(tmp_path.iterdir())

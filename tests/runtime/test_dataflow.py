@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import given
@@ -51,7 +51,7 @@ def tensor_addresses(tensor: TensorInfo) -> Iterator[int]:
 
 
 def executed(program: Program) -> tuple[dict[tuple[int, int], int], dict[str, list[int]]]:
-    """Edges and live bytes, by executing every iteration; parts are the entries of the debug map and what is between."""
+    """Edges and live bytes, by executing every iteration; parts are debug entries and what is between them."""
     memory: dict[int | str, Byte] = {}
     ended: list[tuple[int | str, Byte]] = []
     entries: list[object] = []
@@ -115,7 +115,9 @@ def check(program: Program) -> Dataflow:
     edges, live = executed(program)
     assert dict(flow.edges) == edges
     assert {memory: values.tolist() for memory, values in flow.live.items()} == live
-    assert [part.entry for part in flow.parts] == [s.entry for s in analyse(program, load_target("vc707")).shares]
+    # the timing model refuses transfers that are partly in the buffer
+    shares = analyse(replace(program, buffer=(0, 0)), load_target("vc707")).shares
+    assert [part.entry for part in flow.parts] == [share.entry for share in shares]
     return flow
 
 
@@ -202,8 +204,8 @@ def test_reused_memory_belongs_to_its_last_writer() -> None:
     assert edges["a", "y"] == edges["again", "y"] == 8
     live = dataflow(program).live["dram"]
     parts = [part.entry.node if part.entry else "" for part in dataflow(program).parts]
-    # x, a | a, b | upper half of a, b, again | upper half of a, again, y
-    assert [int(live[parts.index(name)]) for name in ("a", "b", "again", "y")] == [32, 32, 8 + 16 + 8, 8 + 8 + 16]
+    # x, a | a, b | the upper half of a, the half of b that is read, again | the upper half of a, again, y
+    assert [int(live[parts.index(name)]) for name in ("a", "b", "again", "y")] == [32, 32, 8 + 8 + 8, 8 + 8 + 16]
 
 
 def test_what_is_never_read_lives_in_its_writer_only() -> None:

@@ -306,7 +306,7 @@ def test_wrong_output_name(case: Case, session: Session) -> None:
 
 
 def test_wrong_engine(case: Case) -> None:
-    with pytest.raises(UsageError, match="engine 'quick': no such engine; fast, reference"):
+    with pytest.raises(UsageError, match="engine 'quick': no such engine; cell, fast, reference"):
         Session(case.program, engine="quick")
 
 

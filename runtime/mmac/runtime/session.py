@@ -20,6 +20,7 @@ from mmac.runtime.ports import NodeArg
 
 if TYPE_CHECKING:
     from mmac.runtime.report import Report
+    from mmac.runtime.targets import Target
 
 _VERIFIED: weakref.WeakValueDictionary[int, Program] = weakref.WeakValueDictionary()
 """Programs that the verifier has passed, by identity: a second session need not prove it again."""
@@ -30,22 +31,34 @@ class Session:
 
     Args:
         program: path of a `.mmac` file, or a program in memory.
-        engine: ``fast`` (whole layers by integer kernels) or ``reference`` (term pair by term pair); both give the
-            same bits.
+        engine: ``fast`` (whole layers by integer kernels), ``reference`` (term pair by term pair) or ``cell`` (every
+            register of every cell, for small programs); all give the same bits.
         threads: most threads that the engine and host segments use.
+        target: the hardware that `report` and the engine ``cell`` are about; default: what the program was compiled
+            for.
+        mac: kind of cell that they are about; default: the target's.
 
     Raises:
         MalformedError: not a program, or damaged.
         VerificationError: the verifier could not prove that the program is safe.
-        UsageError: no such engine.
+        UsageError: no such engine, target or cell.
         ResourceError: not enough memory for the program's DRAM.
     """
 
-    def __init__(self, program: str | os.PathLike[str] | Program, engine: str = "fast", threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: str | os.PathLike[str] | Program,
+        engine: str = "fast",
+        threads: int = 1,
+        *,
+        target: Target | str | None = None,
+        mac: str | None = None,
+    ) -> None:
         self.program = program if isinstance(program, Program) else _load(program)
         _verify(self.program)
         self._segments = engines.split(self.program, structure.parse(self.program.code))
-        self._engine = engines.create(engine, self.program, self._segments, threads)
+        self._hardware = (target, mac)
+        self._engine = engines.create(engine, self.program, self._segments, threads, target, mac)
         self._host = Host(self.program, threads)
         try:
             self._memory = Memory(self.program)
@@ -68,7 +81,7 @@ class Session:
 
     @property
     def report(self) -> Report:
-        """Latency, energy and traffic at every level, on the target that the program was compiled for.
+        """Latency, energy and traffic at every level, on the session's target.
 
         They are predicted and do not depend on data; only the host's time is measured (`host_ms`).
         """
@@ -78,7 +91,8 @@ class Session:
     def _estimate(self) -> Report:
         from mmac.runtime.report import estimate
 
-        return estimate(self.program)
+        target, mac = self._hardware
+        return estimate(self.program, target, mac=mac)
 
     def run(
         self,

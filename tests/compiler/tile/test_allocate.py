@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, lifetimes
-from mmac.compiler.tile.ir import Buffer, HostCall, Move, Tensor, TileProgram, View
+from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, in_place, lifetimes
+from mmac.compiler.tile.ir import Buffer, HostCall, Move, Tensor, TileProgram, VectorOp, View
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS, Plan
@@ -103,3 +103,33 @@ def test_short_lived_buffers_stay_on_chip():
     kept = keep_on_chip(module, 1280)
     assert [b.name for b in kept.buffers if b.on_chip] == ["b2", "b3", "b4", "b5"]
     assert all(b.on_chip for b in keep_on_chip(module, 1920).buffers if b.name != "b0")
+
+
+def addition(name, a, b, y, size=640):
+    return VectorOp(name, "vadd", box(a, size), box(y, size), b=box(b, size))
+
+
+def test_a_sum_takes_the_place_of_an_operand_that_nobody_needs_afterwards():
+    moves = [Move("m", box("b0", 640), (box("b1", 640), box("b2", 640)))]
+    module = program([640] * 6, [])
+    chain = replace(module, operations=(*moves, addition("s", "b1", "b2", "b3"), addition("t", "b3", "b1", "b4")))
+    assert in_place(chain) == {"b3": "b2", "b4": "b1"}
+    bases = {b.name: b.base for b in Allocate(load_target("vc707")).apply(chain).buffers}
+    assert (bases["b3"], bases["b4"]) == (bases["b2"], bases["b1"])
+    assert len({bases["b0"], bases["b1"], bases["b2"]}) == 3
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        (addition("s", "b0", "b0", "b3"),),  # the user's input
+        (
+            Move("m", box("b0", 640), (box("b1", 640),)),
+            addition("s", "b1", "b1", "b3"),
+            addition("t", "b1", "b3", "b4"),
+        ),
+    ],
+)
+def test_an_operand_that_is_needed_stays(operations):
+    found = in_place(replace(program([640] * 6, []), operations=operations))
+    assert "b3" not in found

@@ -71,7 +71,11 @@ def test_every_queue_takes_the_credits_of_the_rings_that_it_fills():
     assert taken == {
         table.SyncLoad: {Token.ACT_FREE, Token.AUX_FREE, Token.DRAM_READY},
         table.SyncWeights: {
-            Token.WGT_FREE, Token.SMALL_WGT_FREE, Token.PRM_FREE, Token.SMALL_PRM_FREE, Token.TABLE_FREE,
+            Token.WGT_FREE,
+            Token.SMALL_WGT_FREE,
+            Token.PRM_FREE,
+            Token.SMALL_PRM_FREE,
+            Token.TABLE_FREE,
         },  # fmt: skip
         table.SyncCompute: {Token.ACC_FREE, Token.OUT_FREE},
     }

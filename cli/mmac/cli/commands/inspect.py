@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
+from mmac.cli.layers import layer_table
 from mmac.cli.parameters import compilation_options, compile_options
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
@@ -147,4 +148,4 @@ def _show_program(file: str, form: str, level: str | None, target: str | None, o
                 click.echo(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]")
         click.echo("plan (α×β at each level):")
         output.table(("layer", *about["levels"]), [(name, *each) for name, each in plan.items()])
-        output.layer_table(report)
+        layer_table(report)

@@ -96,7 +96,7 @@ def command(
     results: dict[str, Arrays] = {}
     host_ms: list[float] | None = None
     if inputs:
-        results, host_ms = _run(loaded, inputs, ran, engine)
+        results, host_ms = _run(loaded, inputs, ran, engine, target, mac)
         report = report.with_host_ms([host_ms[position] for position in chosen])
         _save(results, out)
     elif loaded.host:
@@ -150,12 +150,12 @@ def _check_options(
 
 
 def _run(
-    program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str
+    program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str, target: str | None, mac: str | None
 ) -> tuple[dict[str, Arrays], list[float]]:
     """Outputs by name of the level, and milliseconds of the host segments for each level of the program."""
     from mmac.runtime.session import Session
 
-    session = Session(program, engine)
+    session = Session(program, engine, target=target, mac=mac)
     arrays = _read_inputs(inputs)
     names = [port.name for port in session.get_outputs()]
     results: dict[str, Arrays] = {}

@@ -250,7 +250,7 @@ def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints
     )  # fmt: skip
     cell = target.cell(target.array.cell)
     beat, words = formulas.beat_cycles(target.array, cell, alpha, beta), formulas.group_words(cell, alpha)
-    product = formulas.mmac_cycles(target, work, beat, words)
+    product = formulas.mmac_cycles(target, work, beat, words, formulas.encode_cycles(target.array, cell, beta))
     if target.multipliers is None:
         return product
     return np.concatenate([product, formulas.multiply_cycles(target, target.multipliers, work)[:, :1]], axis=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.program import Program
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
-from mmac.isa.structure import Node, Op, Step, parse
+from mmac.isa.structure import Node, Op, Step, View, parse
 from mmac.isa.verify.reach import whole
 
 DIMS = "nhwc"
@@ -48,8 +48,7 @@ class Site:
         mine, other = self.op.views["t"], load.op.views["t"]
         steps = {step.loop: step for step in mine.walk if step.loop != NONE_LOOP}
         return (
-            (mine.base, mine.elem, mine.shape, mine.strides, mine.walk)
-            == (other.base, other.elem, other.shape, other.strides, other.walk)
+            _walked(mine) == _walked(other)
             and self.loops == load.loops
             and load.pc < self.pc
             and steps.keys() == set(range(len(self.loops)))
@@ -60,6 +59,12 @@ class Site:
     def encloses(self, other: Site) -> bool:
         """True if all loops around this instruction are around `other` too."""
         return other.loops[: len(self.loops)] == self.loops
+
+
+def _walked(view: View) -> tuple[object, ...]:
+    """What decides which bytes a view's boxes are."""
+    walk = [(s.origin, s.extent, s.loop, s.step if s.loop != NONE_LOOP else 0) for s in view.walk]
+    return view.base, view.elem, view.shape, view.strides, walk
 
 
 class Context:

@@ -10,13 +10,16 @@ import bisect
 import importlib
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmac.isa import table
 from mmac.isa.errors import UsageError, VerificationError
 from mmac.isa.program import Program
 from mmac.isa.structure import Node, Op
 from mmac.runtime.memory import Array, Memory
+
+if TYPE_CHECKING:
+    from mmac.runtime.targets import Target
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,25 @@ ENGINES = {
 """Module and class of each engine; imported when it is first asked for."""
 
 
-def create(name: str, program: Program, segments: tuple[Segment, ...], threads: int = 1) -> Engine:
-    """Make the engine called `name` for a program.
+def create(
+    name: str,
+    program: Program,
+    segments: tuple[Segment, ...],
+    threads: int = 1,
+    target: Target | str | None = None,
+    mac: str | None = None,
+) -> Engine:
+    """Make the engine called `name` for a program; `target` and `mac` say what the engine ``cell`` steps.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: there is no such engine, target or cell.
     """
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}", "no such engine", ", ".join(sorted(ENGINES)))
     module, cls = ENGINES[name]
-    engine: Engine = getattr(importlib.import_module(module), cls)(program, segments, threads)
+    # only `cell` is about particular hardware
+    hardware: dict[str, Any] = {"target": target, "mac": mac} if name == "cell" else {}
+    engine: Engine = getattr(importlib.import_module(module), cls)(program, segments, threads, **hardware)
     return engine
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mmac.isa.errors import UsageError
 from mmac.isa.files import write_file
 from mmac.isa.program import Program
 from mmac.runtime.page import graph, layers, occupancy, roofline, tradeoff
@@ -27,7 +26,7 @@ def write_page(
     mac: str | None = None,
     constants: str = CONSTANT_SETS[0],
     *,
-    level: int | None = None,
+    level: int | str | None = None,
     host_ms: Sequence[float] | None = None,
 ) -> None:
     """Write the report of a program to an HTML file of about 5 MB that can be opened without a network.
@@ -40,7 +39,7 @@ def write_page(
         target: the hardware, or its name or file; default: the target that the program was compiled for.
         mac: kind of cell; default: the target's own.
         constants: set of energy constants to show first; the page has both.
-        level: position of the level to show first; default: the highest.
+        level: position or name (``8x2``) of the level to show first; default: the highest.
         host_ms: measured time of the host segments, one per level of the program.
 
     Raises:
@@ -57,14 +56,11 @@ def render_page(
     mac: str | None = None,
     constants: str = CONSTANT_SETS[0],
     *,
-    level: int | None = None,
+    level: int | str | None = None,
     host_ms: Sequence[float] | None = None,
 ) -> str:
     """The HTML of `write_page`, with its arguments and errors."""
-    count = len(program.plan.levels)
-    first = count - 1 if level is None else level
-    if not 0 <= first < count:
-        raise UsageError(f"level {first}", "not in this program", f"0…{count - 1}")
+    first = len(program.plan.levels) - 1 if level is None else program.plan.index(str(level))
     subject = Subject.of(program, target, mac, constants, host_ms)
     sections = (tradeoff, roofline, layers, occupancy, graph)
     return document(subject, [section.figure(subject) for section in sections], first)

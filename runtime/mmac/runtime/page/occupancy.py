@@ -38,6 +38,7 @@ def figure(subject: Subject) -> Figure:
         yaxis=layer_axis(subject),
         xaxis=axis("bytes", domain=[0, 0.55], side="top", rangemode="tozero"),
         xaxis2=axis(domain=[0.6, 1], side="top", showgrid=False, type="category", tickangle=0),
+        showlegend=True,
         legend=legend_above(height),
         shapes=[_mark(size)] if size else [],
     )

@@ -6,6 +6,7 @@
   const config = {
     showSendToCloud: false,
     plotlyServerURL: "",
+    typesetMath: false,
     displaylogo: false,
     responsive: true,
     modeBarButtonsToRemove: ["select2d", "lasso2d"],

@@ -45,7 +45,8 @@ def levels_table(subject: Subject) -> str:
             f"{level.utilization:.1%}",
         ] + [f"{level.host_ms:.3f}"] * hosted
         rows.append(f'<tr data-level="{number}">{_cells("td", cells)}</tr>')
-    return f'<table class="numbers levels"><tr>{_cells("th", head)}</tr>\n{"".join(rows)}</table>'
+    table = f'<table class="numbers levels"><tr>{_cells("th", head)}</tr>\n{"".join(rows)}</table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def part_table(subject: Subject) -> str:

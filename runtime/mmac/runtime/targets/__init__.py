@@ -81,7 +81,7 @@ class Array:
     rows: int = _number(1, 4095)
     columns: int = _number(1, 4095)
     encoders: int = _number(1, 65_536)
-    pipeline_cycles: int = _number(0, 10_000)
+    pipeline_cycles: int = _number(3, 10_000)
     cell: str = "mmac"
 
 

@@ -393,9 +393,9 @@ def _mmac(op: Op, at: At) -> Any:
     work = work_of(op, at)
     if unit := _multipliers(op, at):
         return formulas.multiply_cycles(at.target, unit, work)
-    alpha, cell = at.tile().alpha, at.machine.cell
-    beat = formulas.beat_cycles(at.target.array, cell, alpha, _betas(op, at))
-    return formulas.mmac_cycles(at.target, work, beat, formulas.group_words(cell, alpha))
+    array, cell, alpha, betas = at.target.array, at.machine.cell, at.tile().alpha, _betas(op, at)
+    beat, encode = formulas.beat_cycles(array, cell, alpha, betas), formulas.encode_cycles(array, cell, betas)
+    return formulas.mmac_cycles(at.target, work, beat, formulas.group_words(cell, alpha), encode)
 
 
 @actions(table.Mmac)

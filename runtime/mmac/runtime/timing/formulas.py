@@ -35,12 +35,16 @@ def group_cycles(cell: Cell, alpha: Ints, beta: Ints) -> Int64:
     return gamma if cell.group_cycles is None else np.full_like(gamma, cell.group_cycles)
 
 
+def encode_cycles(array: Array, cell: Cell, beta: Ints) -> Int64:
+    """Cycles in which a block finds the data terms of one pixel; the baselines take values as they are."""
+    cycles = np.asarray(ceil_div(GROUP_SIZE * array.rows * np.asarray(beta), array.encoders))
+    return cycles if cell.group_cycles is None else np.zeros_like(cycles)
+
+
 def beat_cycles(array: Array, cell: Cell, alpha: Ints, beta: Ints) -> Int64:
     """Cycles from one pixel to the next: a group dot product, unless draining or finding data terms takes longer."""
     beat = np.maximum(group_cycles(cell, alpha, beta), array.columns)
-    if cell.group_cycles is None:
-        beat = np.maximum(beat, ceil_div(GROUP_SIZE * array.rows * np.asarray(beta), array.encoders))
-    return np.asarray(beat)
+    return np.asarray(np.maximum(beat, encode_cycles(array, cell, beta)))
 
 
 def group_words(cell: Cell, alpha: Ints) -> Int64:
@@ -110,24 +114,25 @@ def weight_passes(target: Target, work: ArrayWork) -> Int64:
     return np.asarray(rounds * group_passes * ceil_div(g, rows) * ceil_div(n, columns))
 
 
-def mmac_cycles(target: Target, work: ArrayWork, beat: Ints, words: Ints) -> Int64:
+def mmac_cycles(target: Target, work: ArrayWork, beat: Ints, words: Ints, encode: Ints = 0) -> Int64:
     """Duration of one `mmac` on the array.
 
     A pass streams the block's share of the pixels past stationary weights, a beat each, while the next weights are
-    shifted in, one word per column and cycle. Around the passes: the first weights, the hops through the block, the
-    pipeline, and an adder tree if `split_k` blocks add up.
+    shifted in, one word per column and cycle. Around the passes: the first weights and data terms, the hops through the
+    block, the pipeline, and an adder tree if `split_k` blocks add up.
 
     Args:
         target: the array.
         work: the multiplication.
         beat: cycles per pixel (`beat_cycles`).
         words: words to write per weight group (`group_words`).
+        encode: cycles to find the first pixel's data terms (`encode_cycles`).
     """
     array = target.array
     load = array.rows * words
     beats = ceil_div(work.m, work.split_m) * beat
     tree = np.ceil(np.log2(work.split_k)).astype(np.int64)
-    around = array.pipeline_cycles + load + (array.rows + array.columns - 2) + tree
+    around = array.pipeline_cycles + np.maximum(load, encode) + (array.rows + array.columns - 2) + tree
     busy = around + (weight_passes(target, work) - 1) * np.maximum(beats, load) + beats
     return np.where(work.cell_groups > 0, busy, 1)
 

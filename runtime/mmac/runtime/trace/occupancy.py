@@ -133,8 +133,9 @@ class Extent:
     @classmethod
     def of_tensor(cls, tensor: TensorInfo) -> Extent | None:
         """Of a named tensor; None if only the host has it."""
-        place = tensor.place
-        return place and cls(place.base, np.dtype(tensor.dtype).itemsize, tensor.shape, place.strides)
+        if tensor.place is None:
+            return None
+        return cls(tensor.place.base, np.dtype(tensor.dtype).itemsize, tensor.shape, tensor.place.strides)
 
     def runs(self) -> tuple[Int64, int]:
         """First addresses of the contiguous runs that make it up, and the bytes of each; it must not be empty."""
@@ -167,6 +168,7 @@ class GlobalBuffer:
         """Something stored into a tensor from cycle `start` to cycle `end`."""
         lines = self._lines(place)
         fresh = lines & ((self.start < 0) | self.read_since)
+        self.last[fresh] = np.minimum(self.last[fresh], start)  # if it is stored in the place of what is being loaded
         self._release(fresh & (self.start >= 0))
         self.start[fresh], self.last[fresh], self.read_since[fresh] = start, end, False
         self.last[lines] = np.maximum(self.last[lines], end)

@@ -1,4 +1,4 @@
-"""Small arrays, random work for them, and what it comes to: sums by numpy, cycles by the formula of docs/hardware.md."""
+"""Small arrays, random work for them, and what it comes to: sums by numpy, cycles as docs/hardware.md has them."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from mmac.isa import table
 from mmac.runtime.engines.cell import array
 from mmac.runtime.engines.cell.array import SystolicArray
 from mmac.runtime.engines.cell.cells import KINDS, Pmac
+from mmac.runtime.engines.cell.control import Timing
 from mmac.runtime.engines.cell.hardware import Hardware
 from mmac.runtime.engines.cell.layout import Layout, Work
 from mmac.runtime.timing import formulas
@@ -17,13 +18,11 @@ from tests.runtime.engines.cell.machines import (
     Case,
     array_cycles,
     cases,
-    encode_cycles,
-    load_cycles,
     sums,
     target,
 )
 
-EXAMPLES = {"mmac": (45, 500), "pmac": (20, 500), "bmac": (6, 1500), "bmac_serial": (4, 2500)}
+EXAMPLES = {"mmac": (60, 500), "pmac": (25, 500), "bmac": (8, 1500), "bmac_serial": (3, 2000)}
 """Examples, and the cycles of each."""
 
 
@@ -36,11 +35,10 @@ def check(case: Case, mac: str) -> int:
     cycles = Hardware(case.target, mac).multiply(table.Unit.ARRAY, case.work, operands, acc)
     np.testing.assert_array_equal(acc, expected)
     assert cycles == array_cycles(case, mac, operands.alpha)
-    if encode_cycles(case, mac) <= load_cycles(case, mac, operands.alpha):
-        machine, cell = case.target.array, case.target.cells[mac]
-        beat = formulas.beat_cycles(machine, cell, operands.alpha, case.beta)
-        words = formulas.group_words(cell, operands.alpha)
-        assert cycles == formulas.mmac_cycles(case.target, case.formula_work, beat, words)
+    machine, cell = case.target.array, case.target.cells[mac]
+    beat = formulas.beat_cycles(machine, cell, operands.alpha, case.beta)
+    words, encode = formulas.group_words(cell, operands.alpha), formulas.encode_cycles(machine, cell, case.beta)
+    assert cycles == formulas.mmac_cycles(case.target, case.formula_work, beat, words, encode)
     return cycles
 
 
@@ -97,7 +95,7 @@ def test_nothing_to_multiply_takes_a_cycle(work: Work) -> None:
 
 def test_a_block_has_one_adder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A beat shorter than the number of columns, which `timing_of` does not give, cannot be drained."""
-    timing = array.Timing(passes=1, beats=2, beat_cycles=16, load_cycles=16, encode_cycles=0)
+    timing = Timing(passes=1, beats=2, beat_cycles=16, load_cycles=16, encode_cycles=0)
     monkeypatch.setattr(array, "timing_of", lambda *_: timing)
     case = Case(target(columns=17), Work(2, (0, 17), 17, 16), 8, 2, seed=0)
     machine = SystolicArray(Layout(case.work, case.target.array), Pmac, case.operands(), np.zeros((17, 2), np.int32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmac.isa import streams
@@ -35,6 +35,7 @@ def cell(mac: str, weights: list[int], data: list[int], alpha: int, beta: int) -
 @pytest.mark.parametrize("mac", KINDS)
 def test_a_group_dot_product(mac: str) -> None:
     @given(weight_groups, data_groups, st.sampled_from([(1, 1), (8, 2), (14, 3), (64, 5)]))
+    @settings(max_examples=15 if mac == "bmac_serial" else 50)
     def test(weights: list[int], data: list[int], budgets: tuple[int, int]) -> None:
         one, product = cell(mac, weights, data, *budgets)
         for _ in range(2):  # a beat begins anew

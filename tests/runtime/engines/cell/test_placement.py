@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmac.runtime.engines.cell.layout import Layout, Work
@@ -31,6 +31,9 @@ def cells(at: Placement) -> dict[Cell, tuple[int, int, int]]:
 
 
 @given(works(), st.tuples(st.integers(1, 4), st.integers(1, 8), st.integers(1, 8)))
+@example(Work(1, (0, 1), 1, 80, (1, 1, 2)), (1, 2, 1))  # a part ends inside a pass: no group of the next one
+@example(Work(1, (0, 5), 5, 16, (1, 2, 1)), (1, 1, 2))  # likewise for channels
+@example(Work(1, (0, 5), 1, 16, (1, 2, 1)), (1, 2, 2))  # and convolution groups
 def test_every_product_has_one_place(work: Work, shape: tuple[int, int, int]) -> None:
     layout = Layout(work, target(*shape).array)
     at = place(layout)

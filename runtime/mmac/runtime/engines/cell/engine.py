@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -39,12 +39,17 @@ class CellEngine:
         segments: tuple[Segment, ...],
         threads: int = 1,
         *,
-        target: Target | None = None,
+        target: Target | str | None = None,
         mac: str | None = None,
     ) -> None:
         del threads  # one cycle at a time
-        self.machine = CellMachine(program, Hardware.of(target or load_target(program.target), mac))
+        self.machine = CellMachine(program, Hardware.of(_target(program, target), mac))
         self.segments = segments
+
+    @property
+    def durations(self) -> Mapping[tuple[int, tuple[int, ...]], int]:
+        """Cycles of each `mmac` of the last run, by its position in the code and the loop indices."""
+        return self.machine.durations
 
     def run(self, segment: int, memory: Memory, level: int, keep: Set[str]) -> dict[str, Array]:
         """Execute one segment at one level; returns the kept tensors that it completes.
@@ -63,11 +68,12 @@ class CellEngine:
         return kept
 
 
-class CellMachine(Machine):
-    """The reference engine's machine with other hardware for `mmac`.
+def _target(program: Program, target: Target | str | None) -> Target:
+    return target if isinstance(target, Target) else load_target(target or program.target)
 
-    `durations` are the cycles of each `mmac` executed since `start`, by position in the code and loop indices.
-    """
+
+class CellMachine(Machine):
+    """The reference engine's machine with other hardware for `mmac`."""
 
     def __init__(self, program: Program, hardware: Hardware) -> None:
         super().__init__(program)

@@ -71,7 +71,7 @@ def place(layout: Layout) -> Placement:
         group,
         channel=_columns(share, column_slot, column),
         joined=row_slot[:, None] == column_slot,
-        pixel=np.where((pixel < layout.work.pixels) & ~share.idle, pixel, NONE),
+        pixel=np.where(pixel < layout.work.pixels, pixel, NONE),
         output=np.where(share.idle, NONE, share.output)[..., 0],
     )
 

@@ -1,0 +1,49 @@
+"""Programs for small arrays, and what `cost` says of their `mmac` instructions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmac.isa import structure, table
+from mmac.isa.plan import Level
+from mmac.isa.program import Program
+from mmac.runtime.targets import Target
+from mmac.runtime.timing.binding import bind_weights
+from mmac.runtime.timing.cost import CYCLES, At, Machine
+from tests.runtime.definition import Array, Window
+from tests.runtime.programs import Builder
+
+
+def with_fields(program: Program, **fields: int) -> Program:
+    """The program with these fields in every `mmac`."""
+    code = (dataclasses.replace(i, **fields) if isinstance(i, table.Mmac) else i for i in program.code)
+    return dataclasses.replace(program, code=tuple(code))
+
+
+def one_layer(
+    weights: Array, size: tuple[int, int, int], levels: Sequence[Level], *, window: Window, groups: int = 1
+) -> Program:
+    """x → y by one array layer in one tile; weights [channels, kernel_h, kernel_w, ic], size n, h, w of x."""
+    builder = Builder(levels)
+    n, h, w = size
+    x = builder.tensor("x", (n, h, w, weights.shape[3] * groups))
+    y = builder.tensor("y", (n, *window.outputs(h, w), len(weights)))
+    ones = np.ones((1, len(weights)))
+    builder.array_layer(x, y, weights, ones, ones / 1000, window=window, groups=groups)
+    return builder.build()
+
+
+def formula(program: Program, target: Target, mac: str, level: int, pc: int, indices: tuple[int, ...]) -> int:
+    """Cycles of an `mmac` in an iteration."""
+    nodes = structure.parse(program.code)
+    grid = tuple(np.array([index]) for index in indices)
+    at = At(Machine(program, target, mac), grid, (bind_weights(nodes)[pc].views["t"], grid))
+    (op,) = (op for op in _every(nodes) if op.pc == pc)
+    return int(np.broadcast_to(CYCLES[table.Mmac](op, at), (len(program.plan.levels),))[level])
+
+
+def _every(nodes: tuple[structure.Node, ...]) -> list[structure.Op]:
+    return [op for node in nodes for op in ([node] if isinstance(node, structure.Op) else _every(node.body))]
