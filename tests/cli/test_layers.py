@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +150,8 @@ def test_names_cannot_control_the_terminal(report: Report, capsys: pytest.Captur
     assert "\na?[2J?b?  " in text
 
 
-def test_width_is_not_limited_in_a_pipe(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    assert os.environ.get("COLUMNS") is None
+def test_width_is_not_limited_in_a_pipe(
+    report: Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert any("y" * 300 in line for line in printed(renamed(report, "y" * 300), capsys))

@@ -181,7 +181,7 @@ class _Costs:
         weight_bytes: Int64,
         parts: Sequence[_Costs] = (),
     ) -> _Costs:
-        """Price actions; the energies of `parts`, if there are any, are added up instead, so that they agree exactly."""
+        """Price actions; if there are `parts`, their energies are added up instead, so that they agree exactly."""
         target = analysis.machine.target
         zero = np.zeros_like(cycles)
         if parts:

@@ -76,7 +76,7 @@ def test_every_queue_takes_the_credits_of_the_rings_that_it_fills():
             Token.PRM_FREE,
             Token.SMALL_PRM_FREE,
             Token.TABLE_FREE,
-        },  # fmt: skip
+        },
         table.SyncCompute: {Token.ACC_FREE, Token.OUT_FREE},
     }
 

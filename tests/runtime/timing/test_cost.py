@@ -14,7 +14,7 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Queue
 from mmac.isa.structure import Op, Step, View, parse
 from mmac.runtime.targets import load_target
-from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine, clipped, work_of
+from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine, clipped, mmac_of, work_of
 from mmac.runtime.timing.runs import clip_breaks, operations
 from tests.runtime.timing.builders import LEVELS, Network, Random, dense
 
@@ -102,7 +102,7 @@ def mmac_op(ic: int, oc: int, x_channels: int, y_channels: int, y_size: int) -> 
 )
 def test_work_of_an_mmac(op: Op, expected: tuple[int, int, int]) -> None:
     work = work_of(op, HERE)
-    assert (int(np.max(work.n)), work.g, int(np.max(work.conv_groups))) == expected
+    assert (int(np.max(work.n)), int(work.g), int(np.max(work.conv_groups))) == expected
     assert int(np.max(work.m)) == 7 * 9
 
 
@@ -175,7 +175,7 @@ def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
 
 def test_multipliers_take_every_product_once() -> None:
     op = mmac_op(20, 64, 20, 32, 64)
-    op = dataclasses.replace(op, instr=dataclasses.replace(op.instr, unit=table.Unit.MULTIPLIERS))
+    op = dataclasses.replace(op, instr=dataclasses.replace(mmac_of(op), unit=table.Unit.MULTIPLIERS))
     at = At(MACHINE, (), (View(0, 8 + 8 * 3, 0, (1, 1, 1, 1), (0, 0, 0, 0), (Step(0, 1),) * 4), ()))
     # 180 × 32 weights, 128 at a time; 63 × 32 outputs on 128 units of 9 taps
     assert CYCLES[table.Mmac](op, at).tolist() == [8 + 45 + 16 * 20]

@@ -136,7 +136,8 @@ def test_arguments_explain_the_duration() -> None:
         assert 0 <= tile < 4
         beats = -(-(224 if row < 3 else 112) // 16) * args["beat_cycles"]
         load = array.rows * args["alpha"]
-        around = array.pipeline_cycles + load + array.rows + array.columns - 2
+        encode = -(-16 * array.rows * layers().plan.levels[3].beta // array.encoders)
+        around = array.pipeline_cycles + max(load, encode) + array.rows + array.columns - 2
         assert args["cycles"] == around + (args["passes"] - 1) * max(beats, load) + beats
         assert args["passes"] == -(-18 // array.rows) * -(-8 // array.columns) * args["rounds"]
         assert args["blocks"] == 32 // args["rounds"]

@@ -1,8 +1,9 @@
 """Pass `allocate`: give every buffer its place in the address space.
 
-Needs: all buffers known (`pack`), and which are on chip (`tile`). Guarantees: every buffer has a `base`; constants come
-first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs both,
-or one is computed from the other element by element and takes its place. Largest buffers are placed first, each at the lowest address that is free during its life. Before/after::
+Needs: all buffers known (`pack`), and which are on chip (`tile`). Guarantees: every buffer has a `base`; constants
+come first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs
+both, or one is computed from the other element by element and takes its place. Largest
+buffers are placed first, each at the lowest address that is free during its life. Before/after::
 
     buffer "conv1.y" size=802816    ->    buffer "conv1.y" size=802816 base=0x2c0000
 """

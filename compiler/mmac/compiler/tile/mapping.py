@@ -1,8 +1,8 @@
 """Choosing unit, tile sizes, loop order and block splits of an array layer by the runtime's own cost model.
 
 The space is small (some ten thousand mappings) and searched exhaustively, all candidates at once. The cost of a
-mapping at a level is the time of its slowest queue plus what cannot overlap. One mapping serves all levels: the one that
-is least slower than the best for each, added up.
+mapping at a level is the time of its slowest queue plus what cannot overlap. One mapping serves all levels: the one
+that is least slower than the best for each, added up.
 """
 
 from __future__ import annotations
@@ -82,7 +82,11 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     else:
         unit, blocks, where = table.Unit.MULTIPLIERS, [1, 1, 1], "on the multipliers"
     why = f"{loops}; {where}; best of {regret.size} mappings, {low} to {high} cycles expected"
-    return ArrayMapping(*tiles[tile].tolist(), order == 0, *blocks, unit, high, why)
+    batch, rows, columns, channels, reduction = tiles[tile].tolist()
+    split_m, split_n, split_k = blocks
+    return ArrayMapping(
+        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, unit, high, why
+    )  # fmt: skip
 
 
 def _parts(size: int, unit: int = 1, most: int = 16) -> list[int]:
@@ -147,8 +151,8 @@ def _splits(shape: LayerShape, array: Array) -> Ints:
     Channels and groups are cut into parts of whole blocks that are as equal as possible.
     """
     taps = shape.window.kernel[0] * shape.window.kernel[1]
-    channels = -(-shape.oc // array.columns) if shape.groups == 1 else shape.groups
-    groups = -(-(-(-shape.ic * taps // GROUP_SIZE)) // array.rows)
+    channels = int(formulas.ceil_div(shape.oc, array.columns)) if shape.groups == 1 else shape.groups
+    groups = int(formulas.ceil_div(formulas.ceil_div(shape.ic * taps, GROUP_SIZE), array.rows))
     pairs = [
         (n, k)
         for n in _counts(channels, array.blocks)
@@ -175,8 +179,8 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     """[budgets, orders, T, S (+ 1)] cycles of weights-outer and pixels-outer order; last, on the multipliers.
 
     Queues overlap: the slowest one decides, after whatever comes before its first and after its last part. The weights
-    queue runs ahead, unless it has to wait for slots: then the next layer waits for its weights. Grouped layers know the first order only: their channel tiles share no activations that could
-    stay.
+    queue runs ahead, unless it has to wait for slots: then the next layer waits for its weights. Grouped layers know
+    the first order only: their channel tiles share no activations that could stay.
     """
     n, h, w, c = shape.y
     counts = [-(-size // tiles[:, i]) for i, size in enumerate((n, h, w, c, shape.ic))]

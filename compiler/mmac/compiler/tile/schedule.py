@@ -139,9 +139,7 @@ def _walk(loops: Loops, loop: str, extent: int, step: int | None = None, origin:
     return (origin, extent, extent if step is None else step, loops.depth(loop))
 
 
-def _array_body(
-    op: ArrayLayer, loops: Loops, held: WeightRings, inner_x: bool, inner_w: bool
-) -> tuple[Statement, ...]:
+def _array_body(op: ArrayLayer, loops: Loops, held: WeightRings, inner_x: bool, inner_w: bool) -> tuple[Statement, ...]:
     assert op.mapping is not None
     load_x = table.Load(t=0, p=0, **tokens([Token.ACT_FREE], [Token.ACT_READY]))
     load_w = table.LoadTerms(t=1, p=1, **tokens([held.wgt_free], [held.wgt_ready]))

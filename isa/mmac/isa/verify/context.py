@@ -40,7 +40,7 @@ class Site:
         return self.op.pc
 
     def rewrites(self, load: Site) -> bool:
-        """True if this store puts each box exactly where `load` has got it in the same iteration, and no other touches it.
+        """True if this store puts each box where `load` has got it in the same iteration, and no other box touches it.
 
         That is so if both walk the same view, every loop moves it by whole boxes, and its elements lie apart. What is
         left to prove is that the store waits for the load.

@@ -2,8 +2,8 @@
 
 A map says of each byte whether it has been written: by the image, the inputs, a store, or the host. Top-level nodes
 of the code go by one after the other: what a node loads must be there before it begins, and a node never stores
-where it loads but in place, box by box, so the order inside it does not matter. (That later nodes wait for earlier ones,
-and stores in place for their loads, is proved in `races`.)
+where it loads but in place, box by box, so the order inside it does not matter. (That later nodes wait for earlier
+ones, and stores in place for their loads, is proved in `races`.)
 """
 
 from __future__ import annotations

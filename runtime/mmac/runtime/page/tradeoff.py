@@ -8,10 +8,7 @@ from mmac.runtime.page.figure import Figure, axis, basic_layout, rounded
 from mmac.runtime.page.subject import Subject
 from mmac.runtime.page.text import label
 
-NOTE = (
-    "Each point is a level of the one program. What accuracy it has depends on the model: "
-    "<code>mmac compare</code> measures it."
-)
+NOTE = "Each point is a level of the one program. What accuracy it has depends on the model and on data."
 COLOURS = ("#1f5fa8", "#e08a00", "#3c9a5f")
 
 

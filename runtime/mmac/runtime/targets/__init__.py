@@ -363,13 +363,14 @@ def _constants(value: object, cells: Mapping[str, Cell], where: str) -> Constant
     table = dict(_table(value, where))
     specs = [f for f in fields(Constants) if f.metadata]
     _check_keys(table, where, (*(f.name for f in specs), *_PER_CELL))
-    numbers = {f.name: _checked(table[f.name], float, f.metadata["range"], f"{where} {f.name}") for f in specs}
-    per_cell = {}
+    values: dict[str, Any] = {
+        f.name: _checked(table[f.name], float, f.metadata["range"], f"{where} {f.name}") for f in specs
+    }
     for key in _PER_CELL:
         energies = _table(table[key], f"{where} {key}")
         _check_keys(energies, f"{where} {key}", tuple(cells))
-        per_cell[key] = {k: _checked(v, float, (0, 1e6), f"{where} {key} {k}") for k, v in energies.items()}
-    return Constants(**numbers, **per_cell)
+        values[key] = {k: _checked(v, float, (0, 1e6), f"{where} {key} {k}") for k, v in energies.items()}
+    return Constants(**values)
 
 
 _PER_CELL = ("arithmetic_pj_per_cycle", "movement_pj_per_cycle")

@@ -72,7 +72,7 @@ class Machine:
             )
 
     def on_chip(self, first: int, stop: int) -> bool:
-        """Whether bytes ``first … stop`` of the address space lie in the global buffer; they must not straddle its ends.
+        """Whether addresses ``first … stop - 1`` lie in the global buffer; they must not straddle its ends.
 
         Raises:
             VerificationError: they do.
@@ -354,7 +354,7 @@ def _store_acc_actions(op: Op, at: At) -> Counts:
     }
 
 
-# ------------------------------------------------------------------------------------------ products of data and weights
+# ----------------------------------------------------------------------------------------- products of data and weights
 
 
 def mmac_of(op: Op) -> table.Mmac:

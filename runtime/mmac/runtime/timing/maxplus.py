@@ -62,7 +62,8 @@ class Queues:
     """The state of sequencer, queues, engine and semaphores: when each becomes free, as rows [levels, width].
 
     With ``width`` 1 a row is a time. With more it is a linear form: column j says how long after component j of an
-    earlier state. `times` is keyed by component; `tokens` holds per semaphore the signals not yet waited for, oldest first.
+    earlier state. `times` is keyed by component; `tokens` holds per semaphore the signals not yet waited for, oldest
+    first.
     """
 
     def __init__(self, times: dict[Component, Int64], tokens: dict[int, deque[Int64]]) -> None:
