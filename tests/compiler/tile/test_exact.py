@@ -26,7 +26,12 @@ from mmac.runtime.targets import Target, load_target
 from tests.compiler import nets
 
 LEVELS = (0, 4, 7)
-TARGETS = {"vc707": lambda: load_target("vc707"), "tiny": nets.tiny_target, "tiny3": lambda: nets.tiny_target(2, 6)}
+TARGETS = {
+    "vc707": lambda: load_target("vc707"),
+    "zedboard": lambda: load_target("zedboard"),
+    "tiny": nets.tiny_target,
+    "tiny3": lambda: nets.tiny_target(2, 6),
+}
 
 
 @cache

@@ -107,3 +107,9 @@ def test_a_layer_that_cannot_fit_names_itself_and_the_sizes():
     shape = mapping.LayerShape((1, 9, 9, 4096), (1, 1, 1, 8), Window((9, 9)), 1, BUDGETS, 20)
     with pytest.raises(ResourceError, match=r"layer big: not even its smallest tile fits.*act 262144 bytes"):
         mapping.search(shape, load_target("vc707"), "big")
+
+
+def test_fewer_channels_than_columns_where_nothing_else_fits():
+    shape = mapping.LayerShape((1, 9, 9, 512), (1, 7, 7, 512), Window((3, 3)), 1, BUDGETS, 20)
+    assert mapping.search(shape, load_target("zedboard"), "layer").channels < 16
+    assert mapping.search(shape, load_target("vc707"), "layer").channels % 16 == 0

@@ -98,19 +98,15 @@ def _parts(size: int, unit: int = 1, most: int = 16) -> list[int]:
 
 def _tiles(shape: LayerShape, target: Target, name: str) -> Ints:
     """[T, 5] (batch, rows, columns, channels, reduction) that fit the scratchpads, most generous first."""
-    n, h, w, c = shape.y
-    unit = shape.oc if shape.groups > 1 else min(target.array.columns, c)
-    pixel_tiles = [(b, w_rows, w) for b in ([n, 1] if n > 1 else [1]) for w_rows in _parts(h)]
-    pixel_tiles += [(1, 1, columns) for columns in _parts(w)[1:]]
-    reductions = _parts(shape.ic, GROUP_SIZE, 8) if shape.pointwise and shape.ic > GROUP_SIZE else [shape.ic]
-    candidates = np.array(
-        [
-            (*pixels, channels, reduction)
-            for pixels, channels, reduction in itertools.product(pixel_tiles, _parts(c, unit), reductions)
-        ],
-        np.int64,
-    )
-    fitting = candidates[_fits(shape, target, candidates)]
+    if shape.groups > 1:
+        fitting = _fitting(shape, target, shape.oc)
+    else:
+        # fewer channels than a block has columns only where nothing else fits
+        units = [min(target.array.columns, shape.oc)]
+        units += [unit for unit in (2**i for i in range(units[0].bit_length(), -1, -1)) if unit < units[0]]
+        fitting = next(
+            (found for unit in units if len(found := _fitting(shape, target, unit))), np.empty((0, 5), np.int64)
+        )
     if not len(fitting):
         raise ResourceError(
             f"layer {name}",
@@ -121,6 +117,22 @@ def _tiles(shape: LayerShape, target: Target, name: str) -> Ints:
     # what does not need its reduction cut is not worth cutting
     whole = fitting[fitting[:, 4] == shape.ic]
     return whole if len(whole) else fitting
+
+
+def _fitting(shape: LayerShape, target: Target, unit: int) -> Ints:
+    """Tiles that fit, with channels in multiples of `unit`."""
+    n, h, w, c = shape.y
+    pixel_tiles = [(b, w_rows, w) for b in ([n, 1] if n > 1 else [1]) for w_rows in _parts(h)]
+    pixel_tiles += [(1, 1, columns) for columns in _parts(w)[1:]]
+    reductions = _parts(shape.ic, GROUP_SIZE, 8) if shape.pointwise and shape.ic > GROUP_SIZE else [shape.ic]
+    candidates = np.array(
+        [
+            (*pixels, channels, reduction)
+            for pixels, channels, reduction in itertools.product(pixel_tiles, _parts(c, unit), reductions)
+        ],
+        np.int64,
+    )
+    return candidates[_fits(shape, target, candidates)]
 
 
 def _boxes(shape: LayerShape, tiles: Ints) -> tuple[Ints, Ints, Ints, Ints]:
