@@ -5,9 +5,9 @@
 
 CPU seconds of the mapping search (pass `tile`) and of timing and energy at all eight levels, as the compiler pays them
 (cold) and for a compiled program. `utilization` is how near latency comes to the bound: the time with all cells (or
-multipliers, in layers that run there) busy throughout, over latency. SCALE-Sim answers a smaller question, one array of 128 × 128 plain MACs at one
-precision, without traces; it takes minutes. It is optional, and its release 3.0.0 fails with numpy 2.4, so give it an
-environment of its own: pip install scalesim 'numpy<2.4'.
+multipliers, in layers that run there) busy throughout, over latency. SCALE-Sim answers a smaller question, one array of
+128 × 128 plain MACs at one precision, without traces; it takes minutes. It is optional, and its release 3.0.0 fails
+with numpy 2.4, so give it an environment of its own: pip install scalesim 'numpy<2.4'.
 """
 
 from __future__ import annotations
