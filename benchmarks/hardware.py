@@ -70,7 +70,7 @@ def measure(name: str) -> dict[str, Any]:
         "model": name,
         **{key: round(seconds, 3) for key, seconds in times.items()},
         "goals": goals,
-        "goals_met": all(times[key] <= goal for key, goal in goals.items()),
+        "goals_met": all(times[key] <= goal for key, goal in goals.items()) if goals else None,
         "latency_ms": [round(level.latency_ms, 3) for level in report.levels],
         "energy_mj": [round(level.energy_mj, 3) for level in report.levels],
         "utilization": [round(level.utilization, 3) for level in report.levels],
