@@ -15,9 +15,6 @@ from mmac.cli.output import table
 if TYPE_CHECKING:
     from mmac.runtime.report import Report
 
-BETWEEN = "(between layers)"
-"""Instructions that belong to no layer."""
-
 NAME_WIDTH = 24
 """Layers' names get at least so many characters; longer ones are shortened in the middle."""
 
@@ -44,6 +41,8 @@ def layer_table(report: Report) -> None:
 
     The last row is the whole program, as in the table of levels. On a terminal, what does not fit is left out.
     """
+    from mmac.runtime.report import BETWEEN
+
     names = ["".join(c if c.isprintable() else "?" for c in layer.name) or BETWEEN for layer in report.layers]
     _print(f"layers at {report.levels[-1].level}", names, _costs(report), DISPENSABLE)
     _say_where_it_goes(report, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -122,6 +123,17 @@ class Program:
     host: tuple[HostSegment, ...] = ()
     debug: tuple[DebugEntry, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> tuple[DebugEntry | None, ...]:
+        """The debug entry that each instruction belongs to, if any; of several, the one that starts first."""
+        waiting = deque(sorted(self.debug, key=lambda entry: entry.start))
+        found: list[DebugEntry | None] = []
+        for pc in range(len(self.code)):
+            while waiting and waiting[0].stop <= pc:
+                waiting.popleft()
+            found.append(waiting[0] if waiting and waiting[0].start <= pc else None)
+        return tuple(found)
 
     @cached_property
     def tensor(self) -> dict[str, TensorInfo]:

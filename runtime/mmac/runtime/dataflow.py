@@ -58,15 +58,12 @@ class Dataflow:
 
 def parts_of(context: Context) -> tuple[Part, ...]:
     """Split a program by its debug map."""
-    entries = sorted(context.program.debug, key=lambda entry: entry.start)
     sites: list[list[Site]] = [[] for _ in context.nodes]
     for site in context.sites:
         sites[site.node].append(site)
     parts: list[tuple[DebugEntry | None, list[tuple[Site, ...]]]] = []
     for node, found in zip(context.nodes, sites, strict=True):
-        while entries and entries[0].stop <= node.pc:
-            entries.pop(0)
-        entry = entries[0] if entries and entries[0].start <= node.pc else None
+        entry = context.program.entries[node.pc]
         if not parts or parts[-1][0] != entry:
             parts.append((entry, []))
         parts[-1][1].append(tuple(found))
@@ -117,7 +114,7 @@ class _Flow:
             raise ResourceError("DRAM", f"{program.dram_bytes} bytes", "what this machine has free") from None
 
     def access(self, part: int, sites: Sequence[Site], reaches: Mapping[int, Reach]) -> None:
-        """One top-level instruction or loop: it never stores where it loads, so all it loads comes from before."""
+        """One top-level instruction or loop: it stores where it loads only in place, so all it loads is from before."""
         found = [(site.op.instr, reaches[site.pc]) for site in sites if site.pc in reaches]
         for instr, reach in found:
             if isinstance(instr, table.Load) and reach.high > self.program.image.size:

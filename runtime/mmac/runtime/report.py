@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import numpy as np
 from mmac.isa.errors import UsageError
 from mmac.isa.program import Program
 from mmac.runtime.energy import Float64, Part, energy_mj, latency_ms
-from mmac.runtime.targets import CONSTANT_SETS, Target, load_target
+from mmac.runtime.targets import CONSTANT_SETS, Target, target_for
 from mmac.runtime.timing.analyse import Analysis, Int64, Share, analyse
 from mmac.runtime.timing.cost import Action
+
+BETWEEN = "(between layers)"
+"""How code that belongs to no ONNX node is called where people read."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,7 @@ def estimate(
     Raises:
         UsageError: a target, level, cell or set of constants that does not exist.
     """
-    if not isinstance(target, Target):
-        target = load_target(program.target if target is None else target)
+    target = target_for(program, target)
     count = len(program.plan.levels)
     chosen = list(range(count)) if levels is None else list(levels)
     if bad := [level for level in chosen if not 0 <= level < count]:
@@ -140,12 +143,16 @@ def summarize(analysis: Analysis, constants: str = CONSTANT_SETS[0], levels: Seq
     chosen = list(range(len(plan)) if levels is None else levels)
     layers, costs = [], []
     for share in analysis.shares:
-        own = _Costs.of(analysis, constants, share.cycles, share.actions, share.weight_bytes())
+        split = energy_mj(share.actions, share.cycles, machine.target, machine.mac, constants)
+        own = _Costs.of(analysis, share.cycles, share.actions, share.weight_bytes(), split, _sum(split.values()))
         costs.append(own)
         name, op, macs = (share.entry.node, share.entry.op, share.entry.macs) if share.entry else ("", "", 0)
         lists = {k: [v[i] for i in chosen] for k, v in own.lists.items()}
         layers.append(LayerReport(name, op, unit_of(share), macs, **lists, energy_split_mj=own.split_of(chosen)))
-    whole = _Costs.of(analysis, constants, analysis.cycles, analysis.actions, analysis.weight_bytes(), costs)
+    # added up, not priced again, so that the layers' energies agree with the program's exactly
+    split = {part: _sum(own.split[part] for own in costs) for part in Part}
+    energy = _sum(own.energy_mj for own in costs)
+    whole = _Costs.of(analysis, analysis.cycles, analysis.actions, analysis.weight_bytes(), split, energy)
     rows = [
         LevelReport(
             str(plan[i]), plan[i].alpha, plan[i].beta, plan[i].gamma, **{k: v[i] for k, v in whole.lists.items()}
@@ -154,6 +161,11 @@ def summarize(analysis: Analysis, constants: str = CONSTANT_SETS[0], levels: Seq
     ]
     target = machine.target.name
     return Report(machine.program.name, target, machine.mac, constants, rows, layers, whole.split_of(chosen))
+
+
+def _sum(terms: Iterable[Float64]) -> Float64:
+    """Their sum, in their order."""
+    return reduce(np.add, terms)
 
 
 def unit_of(share: Share) -> str:
@@ -175,21 +187,15 @@ class _Costs:
     def of(
         cls,
         analysis: Analysis,
-        constants: str,
         cycles: Int64,
         actions: Mapping[Action, Int64],
         weight_bytes: Int64,
-        parts: Sequence[_Costs] = (),
+        split: dict[Part, Float64],
+        energy: Float64,
     ) -> _Costs:
-        """Price actions; if there are `parts`, their energies are added up instead, so that they agree exactly."""
+        """Count what happens; `split` and `energy` are its price."""
         target = analysis.machine.target
         zero = np.zeros_like(cycles)
-        if parts:
-            split = {part: sum((own.split[part] for own in parts), np.zeros(len(cycles))) for part in Part}
-            energy = sum((own.energy_mj for own in parts), np.zeros(len(cycles)))
-        else:
-            split = energy_mj(actions, cycles, target, analysis.machine.mac, constants)
-            energy = sum(split.values(), np.zeros(len(cycles)))
 
         def count(*names: Action) -> Int64:
             return sum((actions.get(name, zero) for name in names), zero)

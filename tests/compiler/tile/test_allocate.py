@@ -113,7 +113,7 @@ def test_a_sum_takes_the_place_of_an_operand_that_nobody_needs_afterwards():
     moves = [Move("m", box("b0", 640), (box("b1", 640), box("b2", 640)))]
     module = program([640] * 6, [])
     chain = replace(module, operations=(*moves, addition("s", "b1", "b2", "b3"), addition("t", "b3", "b1", "b4")))
-    assert in_place(chain) == {"b3": "b2", "b4": "b1"}
+    assert in_place(chain, lifetimes(chain)) == {"b3": "b2", "b4": "b1"}
     bases = {b.name: b.base for b in Allocate(load_target("vc707")).apply(chain).buffers}
     assert (bases["b3"], bases["b4"]) == (bases["b2"], bases["b1"])
     assert len({bases["b0"], bases["b1"], bases["b2"]}) == 3
@@ -131,5 +131,6 @@ def test_a_sum_takes_the_place_of_an_operand_that_nobody_needs_afterwards():
     ],
 )
 def test_an_operand_that_is_needed_stays(operations):
-    found = in_place(replace(program([640] * 6, []), operations=operations))
+    module = replace(program([640] * 6, []), operations=operations)
+    found = in_place(module, lifetimes(module))
     assert "b3" not in found

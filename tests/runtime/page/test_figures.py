@@ -12,7 +12,8 @@ from mmac.isa.program import Program
 from mmac.runtime.page import graph, occupancy, roofline, tradeoff
 from mmac.runtime.page.graph import MAX_NODES
 from mmac.runtime.page.roofline import array_peak, intensity, multiplier_peak, speed
-from mmac.runtime.page.subject import NAMELESS, Subject
+from mmac.runtime.page.subject import Subject
+from mmac.runtime.report import BETWEEN
 from mmac.runtime.targets import CONSTANT_SETS, load_target
 
 MHZ = 170e6
@@ -106,6 +107,6 @@ def test_too_large_a_graph_is_not_drawn(subject: Subject) -> None:
 
 def test_code_without_a_debug_map_is_one_nameless_part(program: Program) -> None:
     bare = Subject.of(dataclasses.replace(program, debug=()), None, None, CONSTANT_SETS[0], None)
-    assert bare.names == [NAMELESS]
+    assert bare.names == [BETWEEN]
     assert bare.layers[0].cycles == [level.cycles for level in bare.report.levels]
     assert dict(bare.flow.edges).keys() == {(-1, 0), (0, 1)}

@@ -18,8 +18,9 @@ from mmac.isa.structure import parse
 from mmac.runtime.targets import load_target
 from mmac.runtime.timing.analyse import analyse
 from mmac.runtime.timing.binding import bind_weights
-from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine
+from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action
 from mmac.runtime.timing.events import events
+from mmac.runtime.timing.machine import At, Machine
 from mmac.runtime.timing.runs import operations
 from tests.runtime.definition import Quantization, Window
 from tests.runtime.programs import Builder

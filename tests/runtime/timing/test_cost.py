@@ -14,7 +14,8 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Queue
 from mmac.isa.structure import Op, Step, View, parse
 from mmac.runtime.targets import load_target
-from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Machine, clipped, mmac_of, work_of
+from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, mmac_of
+from mmac.runtime.timing.machine import At, Machine, clipped, work_of
 from mmac.runtime.timing.runs import clip_breaks, operations
 from tests.runtime.timing.builders import LEVELS, Network, Random, dense
 

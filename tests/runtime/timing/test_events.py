@@ -18,8 +18,9 @@ from mmac.isa.structure import Op, parse
 from mmac.runtime.targets import load_target
 from mmac.runtime.timing import events as module
 from mmac.runtime.timing.analyse import analyse
-from mmac.runtime.timing.cost import CYCLES, At, Machine
+from mmac.runtime.timing.cost import CYCLES
 from mmac.runtime.timing.events import batches, events, executions
+from mmac.runtime.timing.machine import At, Machine
 from tests.runtime.timing.builders import LEVELS, Network, Random, program, view
 
 TARGET = load_target("vc707")

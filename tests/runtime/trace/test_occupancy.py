@@ -18,8 +18,8 @@ from mmac.isa.program import Program
 from mmac.isa.spec import NONE_LOOP
 from mmac.isa.structure import Op
 from mmac.isa.verify.uses import USES, Content
-from mmac.runtime.timing.cost import Machine
 from mmac.runtime.timing.events import batches
+from mmac.runtime.timing.machine import Machine
 from mmac.runtime.trace import trace
 from tests.runtime.timing.builders import Random
 from tests.runtime.trace.documents import TARGET, Case, counters, layers

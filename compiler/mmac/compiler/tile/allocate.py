@@ -2,8 +2,8 @@
 
 Needs: all buffers known (`pack`), and which are on chip (`tile`). Guarantees: every buffer has a `base`; constants
 come first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs
-both, or one is computed from the other element by element and takes its place. Largest
-buffers are placed first, each at the lowest address that is free during its life. Before/after::
+both, or one is computed from the other element by element and takes its place. Largest buffers are placed first, each
+at the lowest address that is free during its life. Before/after::
 
     buffer "conv1.y" size=802816    ->    buffer "conv1.y" size=802816 base=0x2c0000
 """
@@ -83,12 +83,12 @@ def lifetimes(module: TileProgram) -> dict[str, tuple[int, int]]:
     return spans
 
 
-def in_place(module: TileProgram) -> dict[str, str]:
+def in_place(module: TileProgram, spans: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     """Buffers that may take the place of an operand which nobody needs afterwards, and that operand's buffer.
 
-    An elementwise operation stores each box where it has loaded one, so the two can be one piece of memory.
+    An elementwise operation stores each box where it has loaded one, so the two can be one piece of memory. `spans` are
+    the `lifetimes`.
     """
-    spans = lifetimes(module)
     sizes = {b.name: b.size_bytes for b in module.buffers if not b.constant}
     found: dict[str, str] = {}
     for time, op in enumerate(module.operations):
@@ -117,7 +117,8 @@ class Placement:
     @classmethod
     def of(cls, module: TileProgram) -> Placement:
         """Of a program whose operations are known."""
-        return cls(lifetimes(module), in_place(module))
+        spans = lifetimes(module)
+        return cls(spans, in_place(module, spans))
 
     def place(self, buffers: Iterable[Buffer], start: int) -> dict[str, int]:
         """Addresses from `start` on: the largest buffer first, each as low as possible."""

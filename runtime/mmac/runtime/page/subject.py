@@ -12,11 +12,9 @@ from mmac.isa.program import Program
 from mmac.runtime.dataflow import Dataflow, dataflow
 from mmac.runtime.page.figure import Tables, rounded
 from mmac.runtime.page.scratchpads import scratchpad_bytes
-from mmac.runtime.report import LayerReport, Report, summarize
-from mmac.runtime.targets import CONSTANT_SETS, Target, load_target
+from mmac.runtime.report import BETWEEN, LayerReport, Report, summarize
+from mmac.runtime.targets import CONSTANT_SETS, Target, target_for
 from mmac.runtime.timing.analyse import analyse
-
-NAMELESS = "(between layers)"
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class Subject:
         host_ms: Sequence[float] | None,
     ) -> Subject:
         """Analyse a program; arguments and errors as `mmac.runtime.page.write_page`."""
-        if not isinstance(target, Target):
-            target = load_target(program.target if target is None else target)
+        target = target_for(program, target)
         target.energies(constants)  # refuses an unknown set
         analysis = analyse(program, target, mac)
         sets = sorted(CONSTANT_SETS, key=lambda name: name != constants)
@@ -79,7 +76,7 @@ class Subject:
     @property
     def names(self) -> list[str]:
         """Names of the parts that are shown; untrusted text."""
-        return [layer.name or NAMELESS for layer in self.layers]
+        return [layer.name or BETWEEN for layer in self.layers]
 
     def tables(self) -> Tables:
         """Per quantity and level, one number for each part that is shown."""

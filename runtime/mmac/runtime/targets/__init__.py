@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from mmac.isa.errors import MalformedError, ResourceError, UsageError
 from mmac.isa.files import read_text
+from mmac.isa.program import Program
 from mmac.isa.spec import Queue
 from mmac.isa.table import Pad
 
@@ -246,6 +247,14 @@ def load_target(name_or_path: str | Path) -> Target:
             raise UsageError(f"target {text!r}", "no such target", ", ".join(target_names()) + ", or a file FILE.toml")
         return parse_target((_PACKAGED / f"{text}.toml").read_text("utf-8"), text)
     return parse_target(read_text(text, "a TOML file"), text)
+
+
+def target_for(program: Program, target: Target | str | Path | None) -> Target:
+    """The target meant by one, by its name or file, or (None) by what the program was compiled for.
+
+    Raises as `load_target`.
+    """
+    return target if isinstance(target, Target) else load_target(program.target if target is None else target)
 
 
 def parse_target(text: str, where: str) -> Target:

@@ -22,8 +22,9 @@ from mmac.isa.spec import Queue
 from mmac.isa.structure import Node, Op, Repeat, parse
 from mmac.runtime.targets import Target
 from mmac.runtime.timing.binding import bind_weights
-from mmac.runtime.timing.cost import SYNCS, Action, Machine, Tile, reads_dram
+from mmac.runtime.timing.cost import SYNCS, Action
 from mmac.runtime.timing.formulas import SYNC_CYCLES
+from mmac.runtime.timing.machine import Machine, Tile, reads_dram
 from mmac.runtime.timing.maxplus import Component, Engine, Queues, power, product
 from mmac.runtime.timing.runs import MAX_CYCLES, MAX_RUNS, Nest, operations
 
@@ -134,15 +135,12 @@ class _Shares:
     """Finds the share of an instruction; neighbours that belong to the same node, or to none, are one share."""
 
     def __init__(self, program: Program, levels: int) -> None:
-        self.entries = sorted(program.debug, key=lambda entry: entry.start)
-        self.levels = levels
+        self.entries, self.levels = program.entries, levels
         self.all: list[Share] = []
 
     def of(self, pc: int) -> Share:
         """The share of instruction `pc`; asked for in program order."""
-        while self.entries and self.entries[0].stop <= pc:
-            self.entries.pop(0)
-        entry = self.entries[0] if self.entries and self.entries[0].start <= pc else None
+        entry = self.entries[pc]
         if not self.all or self.all[-1].entry != entry:
             self.all.append(Share(entry, np.zeros(self.levels, np.int64)))
         return self.all[-1]

@@ -20,7 +20,8 @@ from mmac.isa.program import Program
 from mmac.isa.spec import Queue
 from mmac.isa.structure import Op, Repeat, parse
 from mmac.runtime.targets import Target
-from mmac.runtime.timing.cost import CYCLES, At, Indices, Machine, reads_dram
+from mmac.runtime.timing.cost import CYCLES
+from mmac.runtime.timing.machine import At, Indices, Machine, reads_dram
 
 BATCH = 1 << 14
 """Events whose costs are evaluated together."""

@@ -20,7 +20,8 @@ from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
 from mmac.isa.structure import Node, Op, Repeat, Step
-from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action, At, Indices, Machine, Tile, clipped
+from mmac.runtime.timing.cost import ACTIONS, CYCLES, Action
+from mmac.runtime.timing.machine import At, Indices, Machine, Tile, clipped
 
 Int64 = npt.NDArray[np.int64]
 
@@ -180,12 +181,6 @@ class Nest:
         }
         labels = [_labels(cycles, axis) for axis in range(len(path))]
         return Costs(op, cycles, labels, total, math.prod(loop.count for loop in path))
-
-
-def _check_size(op: Op, counts: list[int]) -> None:
-    if (size := math.prod(counts)) > MAX_RUNS:
-        where = f"instruction {op.pc} ({op.instr.mnemonic})"
-        raise ResourceError(where, f"{size} iterations that may all differ", f"at most {MAX_RUNS}")
 
 
 def _grid(axes: list[Int64]) -> Indices:

@@ -16,9 +16,9 @@ from mmac.isa.plan import Level
 from mmac.isa.program import Program
 from mmac.isa.spec import Instr, Queue
 from mmac.isa.structure import parse
-from mmac.runtime.targets import Target, load_target
-from mmac.runtime.timing.cost import Machine
+from mmac.runtime.targets import Target, target_for
 from mmac.runtime.timing.events import Batch, Event, Group, batches, executions
+from mmac.runtime.timing.machine import Machine
 from mmac.runtime.trace.facts import Facts
 from mmac.runtime.trace.format import TraceFile, Track, to_text
 from mmac.runtime.trace.layers import Layer, layers_of
@@ -58,8 +58,7 @@ def trace(
         UsageError: a target, level or cell that does not exist.
         ResourceError: more than `MAX_EVENTS` instructions are executed, or the program does not fit the target.
     """
-    if not isinstance(target, Target):
-        target = load_target(program.target if target is None else target)
+    target = target_for(program, target)
     levels = program.plan.levels
     number = len(levels) - 1 if level is None else program.plan.index(str(level))
     machine = Machine(program, target, mac or target.array.cell)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from mmac.isa import table
 from mmac.runtime.timing import formulas
-from mmac.runtime.timing.cost import ACTIONS, Action, work_of
+from mmac.runtime.timing.cost import ACTIONS, Action
 from mmac.runtime.timing.events import Group
 from mmac.runtime.timing.formulas import ArrayWork, ceil_div
+from mmac.runtime.timing.machine import work_of
 
 Int64 = npt.NDArray[np.int64]
 
@@ -101,8 +102,7 @@ def parts_per_block(blocks: int, work: ArrayWork) -> Int64:
 
     `docs/hardware.md`, *Split*, says how parts are cut and numbered; part p runs on block p mod `blocks`.
     """
-    groups = min(work.split_n, work.conv_groups)
-    within = work.split_n // max(1, groups)
+    groups, within = int(work.group_parts), int(work.channel_parts)
     parts = np.zeros(blocks, np.int64)
     parts[0] = 1
     for size, pieces, distance in (

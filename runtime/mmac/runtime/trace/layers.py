@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmac.isa.program import Program
+from mmac.runtime.report import BETWEEN
 from mmac.runtime.timing.events import Event
 
 NAME_CHARS = 80
@@ -27,7 +28,7 @@ class Layer:
         """A name to show."""
         half = NAME_CHARS // 2
         short = self.name if len(self.name) <= NAME_CHARS else f"{self.name[: half - 1]}…{self.name[-half:]}"
-        return short or "(between layers)"
+        return short or BETWEEN
 
     @property
     def about(self) -> dict[str, Any]:
@@ -42,13 +43,9 @@ class Layer:
 
 def layers_of(program: Program) -> list[Layer]:
     """The layer of each instruction; neighbours that belong to one node, or to none, have the same object."""
-    entries = sorted(program.debug, key=lambda entry: entry.start)
     found: list[Layer] = []
     layer, current = Layer(), None
-    for pc in range(len(program.code)):
-        while entries and entries[0].stop <= pc:
-            entries.pop(0)
-        entry = entries[0] if entries and entries[0].start <= pc else None
+    for entry in program.entries:
         if entry != current:
             layer, current = Layer(entry.node, entry.op, entry.macs) if entry else Layer(), entry
         found.append(layer)

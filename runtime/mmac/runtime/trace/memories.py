@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mmac.isa import table
 from mmac.isa.structure import Op
-from mmac.runtime.timing.cost import Machine
 from mmac.runtime.timing.events import Batch, Event
+from mmac.runtime.timing.machine import Machine
 from mmac.runtime.trace.facts import TRAFFIC, Facts
 from mmac.runtime.trace.occupancy import Extent, GlobalBuffer, Scratchpads
 from mmac.runtime.trace.timeline import Timeline

@@ -12,7 +12,8 @@ from mmac.isa.plan import Level
 from mmac.isa.program import Program
 from mmac.runtime.targets import Target
 from mmac.runtime.timing.binding import bind_weights
-from mmac.runtime.timing.cost import CYCLES, At, Machine
+from mmac.runtime.timing.cost import CYCLES
+from mmac.runtime.timing.machine import At, Machine
 from tests.runtime.definition import Array, Window
 from tests.runtime.programs import Builder
 

@@ -13,12 +13,13 @@ from mmac.runtime.engines import Segment
 from mmac.runtime.engines.cell.hardware import Hardware
 from mmac.runtime.engines.cell.layout import work_of
 from mmac.runtime.engines.cell.operands import read
+from mmac.runtime.engines.reference import ReferenceEngine
 from mmac.runtime.engines.reference.machine import Machine
 from mmac.runtime.memory import Array, Memory
-from mmac.runtime.targets import Target, load_target
+from mmac.runtime.targets import Target, target_for
 
 
-class CellEngine:
+class CellEngine(ReferenceEngine):
     """Executes instruction by instruction, and every `mmac` cycle by cycle (see `mmac.runtime.engines.Engine`).
 
     Args:
@@ -42,9 +43,8 @@ class CellEngine:
         target: Target | str | None = None,
         mac: str | None = None,
     ) -> None:
-        del threads  # one cycle at a time
-        self.machine = CellMachine(program, Hardware.of(_target(program, target), mac))
-        self.segments = segments
+        super().__init__(program, segments, threads)
+        self.machine: CellMachine = CellMachine(program, Hardware.of(target_for(program, target), mac))
 
     @property
     def durations(self) -> Mapping[tuple[int, tuple[int, ...]], int]:
@@ -59,17 +59,7 @@ class CellEngine:
         """
         nodes = [node for part in self.segments for node in part.nodes]
         self.machine.hardware.check(nodes, self.machine.program.plan.layers, level)
-        self.machine.start(memory, level)
-        kept = {}
-        code = self.segments[segment]
-        for node, completed in zip(code.nodes, code.completed, strict=True):
-            self.machine.execute(node)
-            kept.update({name: memory.read(name) for name in completed if name in keep})
-        return kept
-
-
-def _target(program: Program, target: Target | str | None) -> Target:
-    return target if isinstance(target, Target) else load_target(target or program.target)
+        return super().run(segment, memory, level, keep)
 
 
 class CellMachine(Machine):

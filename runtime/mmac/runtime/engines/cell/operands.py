@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmac.isa import streams, table
+from mmac.isa import table
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.streams import TermTable
 from mmac.isa.structure import Op
 from mmac.isa.terms import truncate_values
 from mmac.runtime.engines.cell.layout import Work, work_of
 from mmac.runtime.engines.reference.arithmetic import conv_of, integers, quant_of, taps
+from mmac.runtime.engines.reference.array import decode
 from mmac.runtime.engines.reference.machine import Machine
 
 
@@ -42,7 +43,7 @@ def read(machine: Machine, op: Op, instr: table.Mmac) -> Operands:
     work = work_of(op, machine.indices, machine.level)
     budgets = machine.budgets(instr.layer)
     beta = budgets[-1].beta
-    tile = _tile(machine, op, instr, (work.groups, op.views["y"].box[3]), [level.alpha for level in budgets])
+    tile = decode(machine, op, (work.groups, op.views["y"].box[3]), [level.alpha for level in budgets])
     return Operands(truncate_values(_data(machine, op, work), beta), tile, beta)
 
 
@@ -67,13 +68,3 @@ def _data(machine: Machine, op: Op, work: Work) -> npt.NDArray[np.int16]:
     data = np.zeros((conv_groups, work.pixels, work.groups * GROUP_SIZE), np.int16)
     data[..., : work.depth] = grouped.reshape(conv_groups, work.pixels, work.depth)
     return data.reshape(conv_groups, work.pixels, work.groups, GROUP_SIZE).swapaxes(1, 2)
-
-
-def _tile(machine: Machine, op: Op, instr: table.Mmac, shape: tuple[int, int], alphas: list[int]) -> TermTable:
-    """The term stream at `wgt`; a plain one says itself how long it is."""
-    ring, kind = op.rings["wgt"], table.TermFormat(instr.format)
-    size = shape[0] * shape[1] * GROUP_SIZE
-    if kind == table.TermFormat.PLAIN:
-        counts = machine.pad(ring, (shape[0] * shape[1],))
-        size = counts.size + int(np.minimum(counts, alphas[-1]).sum(dtype=np.int64))
-    return streams.decode(kind, machine.pad(ring, (size,)), shape, alphas, where=f"instruction {op.pc}")

@@ -12,8 +12,8 @@ from mmac.runtime.engines.cell.layout import Work, work_of
 from mmac.runtime.engines.cell.operands import blank
 from mmac.runtime.targets import Target
 from mmac.runtime.timing.binding import bind_weights
-from mmac.runtime.timing.cost import At, Machine
 from mmac.runtime.timing.events import events
+from mmac.runtime.timing.machine import At, Machine
 
 
 def cycles(program: Program, target: Target, level: int, mac: str | None = None) -> int:

@@ -175,7 +175,7 @@ class Schedule:
         if isinstance(operand, Values):
             value = self._copy(read)
             output = Array(4 * math.prod(read.shape))
-            self.steps.append(steps.Values(value.array, operand.table[value.table], output))
+            self.steps.append(steps.Values(value.array, output, operand.table[value.table]))
             return output
         match operand.form:
             case Unfold() as form:
@@ -237,7 +237,7 @@ class Schedule:
         output = Array(math.prod(read.shape))
         if read.is_alias:
             value = self._source(read.pieces[0])
-            self.steps.append(Translate(value.array, change[value.table].tobytes(), output))
+            self.steps.append(Translate(value.array, output, change[value.table].tobytes()))
             return output
         sources = [self._source(piece) for piece in read.pieces]
         if read.in_dram and read.fill is None and _bytes(change, _ANY) is None:

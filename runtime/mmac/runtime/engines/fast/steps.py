@@ -79,11 +79,10 @@ def translate(source: Bytes, table: bytes | None) -> Bytes:
 
 
 @dataclass(frozen=True)
-class Translate:
-    """All of an array through a table, in its own place if nothing else reads it later."""
+class _Elementwise:
+    """All of an array into another, element by element."""
 
     source: Array
-    table: bytes
     output: Array
 
     @property
@@ -95,6 +94,13 @@ class Translate:
     def writes(self) -> Sequence[Array]:
         """The output."""
         return [self.output]
+
+
+@dataclass(frozen=True)
+class Translate(_Elementwise):
+    """All of an array through a table, in its own place if nothing else reads it later."""
+
+    table: bytes
 
     def bind(self) -> Action:
         """See `Step`."""
@@ -260,22 +266,10 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Values:
-    """Bytes to binary32, by a table."""
+class Values(_Elementwise):
+    """Bytes to binary32 (four bytes each), by a table."""
 
-    source: Array
     table: npt.NDArray[np.float32]
-    output: Array
-
-    @property
-    def reads(self) -> Sequence[Array]:
-        """The bytes."""
-        return [self.source]
-
-    @property
-    def writes(self) -> Sequence[Array]:
-        """Four bytes for each."""
-        return [self.output]
 
     def bind(self) -> Action:
         """See `Step`."""

@@ -23,6 +23,8 @@ from mmac.runtime.memory import Array, Memory
 class ReferenceEngine:
     """Executes instruction by instruction (see `mmac.runtime.engines.Engine`)."""
 
+    machine: Machine
+
     def __init__(self, program: Program, segments: tuple[Segment, ...], threads: int = 1) -> None:
         del threads  # one instruction at a time
         self.machine = Machine(program)

@@ -80,7 +80,7 @@ def _weights(machine: Machine, op: Op, alphas: list[int], channels: slice) -> tu
     """Terms of the weight tile at `wgt`: [rank, group, channel], and the row of `_data` that each multiplies."""
     conv = conv_of(op)
     groups, count = _groups(conv), op.views["y"].box[3]
-    terms = _decode(machine, op, (groups, count), alphas)
+    terms = decode(machine, op, (groups, count), alphas)
 
     def ranked(field: Array) -> Array:
         return np.moveaxis(field.reshape(groups, count, -1)[:, channels], -1, 0)
@@ -91,8 +91,8 @@ def _weights(machine: Machine, op: Op, alphas: list[int], channels: slice) -> tu
     return Terms(ranked(sign).astype(np.int8), ranked(terms.exponent).astype(np.int8)), rows
 
 
-def _decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) -> streams.TermTable:
-    """The term stream at `wgt`, which says itself how long it is."""
+def decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) -> streams.TermTable:
+    """The term stream at `wgt`, which says itself how long it is, of a tile of (groups, channels)."""
     ring, kind = op.rings["wgt"], _mmac(op).format
     groups = shape[0] * shape[1]
     if kind == table.TermFormat.RAW:
