@@ -6,12 +6,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmac.compiler.graph import CALIBRATION, Fold, Quantize, run
 from mmac.compiler.graph.constants import constant_of
-from mmac.compiler.graph.qdq import Affine
+from mmac.compiler.graph.qdq import Affine, compact_zero_points
 from mmac.compiler.passes import MmacWarning
 from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
+from mmac.isa.plan import MAX_BETA
+from mmac.isa.terms import data_table
 from tests.compiler.graph.small import Array, feeds, imported, model, original, samples
 
 F = np.float32
@@ -183,6 +187,37 @@ def test_affine_represents_zero(low: float, high: float) -> None:
     assert affine.quantize(np.zeros(1, F))[0] == affine.zero_point
 
 
+@given(
+    low=st.floats(-1e4, -1e-4),
+    high=st.floats(1e-4, 1e4),
+    beta=st.integers(2, MAX_BETA),
+)
+def test_truncated_data_fit_a_byte_where_that_is_cheap(low: float, high: float, beta: int) -> None:
+    exact, affine = Affine.from_range(low, high), Affine.for_terms(low, high)
+    table = data_table(affine.zero_point, signed=False, beta=beta)
+    assert np.ptp(table) <= 255 or affine == exact
+    assert exact.scale * 0.999 <= affine.scale <= exact.scale * 1.051
+    # as from_range: at most half a step is cut off
+    assert -low <= (affine.zero_point + 0.5001) * affine.scale
+    assert high <= (255.5001 - affine.zero_point) * affine.scale
+
+
+def test_compact_zero_points_are_all() -> None:
+    def fits(zero: int) -> bool:
+        tables = [data_table(zero, signed=False, beta=beta) for beta in range(2, MAX_BETA + 1)]
+        return all(table.max() - table.min() <= 255 for table in tables)
+
+    assert compact_zero_points().tolist() == [zero for zero in range(256) if fits(zero)]
+    assert {0, 128, 255} <= set(compact_zero_points().tolist())
+
+
+def test_only_data_that_are_truncated_get_compact_zero_points(tmp_path: Path) -> None:
+    proto = model("(float[1,16] x) => (float[a,b] y) { y = MatMul (x, k) }", k=np.eye(16, dtype=F) * F(0.5))
+    data = {"x": np.linspace(-120, 135, 16, dtype=F)[None]}
+    zeros = {name: zero for name, (_, zero) in points(quantized(proto, tmp_path, data)).items()}
+    assert zeros == {"x": 122, "y_float": 120}
+
+
 def test_synthetic_data_warn_and_are_repeatable(tmp_path: Path) -> None:
     folded = Fold().apply(imported(model(NET), tmp_path))
     states = []
@@ -235,7 +270,7 @@ def test_inputs_of_different_batches(tmp_path: Path) -> None:
     data = {name: rng.standard_normal(size).astype(F) for name, size in sizes.items()}
     found = points(quantized(model(TWO_INPUTS), tmp_path, data))
     for name in ("sequence", "state"):
-        assert found[name][0] == F((data[name].max() - data[name].min()) / 255)
+        assert found[name][0] == Affine.for_terms(float(data[name].min()), float(data[name].max())).scale
     data["state"] = data["state"][:2]
     with pytest.raises(MalformedError, match=r"different numbers of samples: .*'sequence': 3, 'state': 2"):
         quantized(model(TWO_INPUTS), tmp_path, data)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.graph.edit import Array, Editor
+from mmac.isa.plan import MAX_BETA
+from mmac.isa.terms import truncate_values
 
 _SMALLEST_SCALE = np.float32(2.0**-100)
 """Scales below it would make products of scales subnormal."""
+_COARSER = 1.05
+"""How much a scale may grow for the sake of a compact zero point: 0.4 dB, less than between calibration methods."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,40 @@ class Affine:
             return cls(np.float32(1 / 255), 0)
         return cls(scale, int(np.clip(np.rint(-low / float(scale)), 0, 255)))
 
+    @classmethod
+    def for_terms(cls, low: float, high: float) -> Affine:
+        """Like `from_range`, for data that will be truncated: also then they are 256 consecutive integers at most.
+
+        Truncation can round up, past the end of the type: with zero point 120, the highest value 135 = 2^7 + 2^3 − 2^0
+        becomes 136 at β = 2. With one of `compact_zero_points` a byte holds truncated data as it is, and eight-bit
+        kernels can run on them. The nearest one is taken, if that makes the steps no more than 5 % coarser.
+        """
+        affine = cls.from_range(low, high)
+        zeros = compact_zero_points()
+        if affine.zero_point in zeros:
+            return affine
+        zeros = zeros[(zeros > 0) & (zeros < 255)]
+        scales = np.maximum(-low / zeros, high / (255 - zeros))
+        best = int(np.argmin(scales))
+        return cls(np.float32(scales[best]), int(zeros[best])) if scales[best] <= _COARSER * affine.scale else affine
+
     def quantize(self, array: Array) -> Array:
         """uint8, rounded half to even and saturated, as QuantizeLinear does it."""
         steps = np.rint(np.asarray(array, np.float32) / self.scale) + np.float32(self.zero_point)
         integers: Array = np.clip(steps, 0, 255).astype(np.uint8)
         return integers
+
+
+@cache
+def compact_zero_points() -> npt.NDArray[np.int64]:
+    """Zero points of uint8 at which data truncated to β = 2 or more terms span no more than 256 consecutive integers.
+
+    (At β = 1 there are but two, 85 and 170.)
+    """
+    codes = np.arange(256)
+    data = codes - codes[:, None]  # [zero point, code]
+    spans = [np.ptp(truncate_values(data, beta), axis=1) for beta in range(2, MAX_BETA + 1)]
+    return np.flatnonzero(np.max(spans, axis=0) < len(codes))
 
 
 def insert_pair(editor: Editor, value: ir.Value, affine: Affine, users: Collection[ir.Node] | None) -> None:
