@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from mmac.cli import main
+from mmac.cli.app import main
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "cli/mmac/cli/data"

@@ -1,51 +1,72 @@
-"""Every command and every piece of Python in the README and in docs/ runs, in the order it is written."""
+"""Every command and every piece of Python in the README and in docs/ runs as printed, after `make demo`."""
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmac.runtime.targets import load_target
-from tests.commands import DATA, ROOT, environment
+from tests.commands import ROOT, environment
 
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```(sh|python|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """Fenced blocks. A toml block begins with a comment that names its file."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """What the pages take for granted: the command, a model, calibration samples, an image, a small target."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/mmac").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmac.cli "$@"\n')
-    (tmp_path / "bin/mmac").chmod(0o755)
-    with np.load(DATA / "fashion_mnist_test.npz") as data:
-        calibration, images = (data[key][:, None].astype(np.float32) / 255 for key in ("calibration", "images"))
-    (tmp_path / "model.onnx").write_bytes((DATA / "fashion_mnist_cnn.onnx").read_bytes())
-    np.savez(tmp_path / "samples.npz", image=calibration)
-    np.save(tmp_path / "image.npy", images[:1])
+ACTIVATE = """
+export PATH="$PWD/.venv/bin:$PATH"
+"""
+COMMANDS = {"mmac": f'exec "{sys.executable}" -m mmac.cli "$@"', "python": f'exec "{sys.executable}" "$@"'}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a checkout after `make demo`: an environment that has `mmac`, and what the demo has written."""
+    root = tmp_path_factory.mktemp("checkout")
+    binaries = root / ".venv/bin"
+    binaries.mkdir(parents=True)
+    (binaries / "activate").write_text(ACTIVATE)
+    for name, line in COMMANDS.items():
+        (binaries / name).write_text(f"#!/bin/sh\n{line}\n")
+        (binaries / name).chmod(0o755)
+    recipe = subprocess.run(["make", "--dry-run", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert recipe.splitlines()[-1] == ".venv/bin/mmac demo"
+    subprocess.run([binaries / "mmac", "demo"], cwd=root, env=environment(), check=True, capture_output=True)
+    (root / "runtime").symlink_to(ROOT / "runtime")
+    # docs/targets.md takes a target of one's own for granted
     text = (ROOT / "runtime/mmac/runtime/targets/vc707.toml").read_text("utf-8")
-    (tmp_path / "small.toml").write_text(text.replace('"vc707"', '"small"').replace("blocks = 128", "blocks = 16"))
-    assert load_target(tmp_path / "small.toml").array.blocks == 16
-    return tmp_path
+    (root / "demo/small.toml").write_text(text.replace('"vc707"', '"small"').replace("blocks = 128", "blocks = 16"))
+    assert load_target(root / "demo/small.toml").array.blocks == 16
+    return root
+
+
+def script(page: str) -> str:
+    """A page as one shell script: its commands as they are printed, its Python, and the files that it shows.
+
+    The first command of the README is where every page begins: it finds `mmac` and goes into the demo's folder.
+    """
+    readme, text = ((ROOT / name).read_text("utf-8") for name in ("README.md", page))
+    first = BLOCK.findall(readme)[0][1].splitlines()[0]
+    lines = [] if page == "README.md" else [first]
+    for kind, block in BLOCK.findall(text):
+        before = {"sh": "", "python": "python - <<'END'", "toml": f"cat > {block.split()[1]} <<'END'"}[kind]
+        lines += [block] if kind == "sh" else [before, f"{block}END"]
+    return "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page(page: str, folder: Path) -> None:
-    for kind, block in BLOCK.findall((ROOT / page).read_text("utf-8")):
-        if kind == "toml":
-            (folder / block.split()[1]).write_text(block, "utf-8")
-            continue
-        command = ["sh", "-e"] if kind == "sh" else [sys.executable, "-"]
-        env = environment(PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
-        done = subprocess.run(command, input=block, cwd=folder, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{block}\n{done.stderr}"
+def test_page(page: str, demo: Path, tmp_path: Path) -> None:
+    root = tmp_path / "checkout"
+    shutil.copytree(demo, root, symlinks=True)
+    done = subprocess.run(
+        ["sh", "-ex"], input=script(page), cwd=root, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_links_lead_somewhere() -> None:

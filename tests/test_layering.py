@@ -97,6 +97,34 @@ print(session.report.levels[0].cycles)
 """
 
 
+COMMANDS = """
+import importlib.util, shlex, sys
+from mmac.cli import main
+assert importlib.util.find_spec("mmac.compiler") is None
+for line in sys.argv[1:]:
+    try:
+        main(shlex.split(line))
+    except SystemExit as end:
+        assert end.code == 0, line
+"""
+
+
+def test_the_commands_about_programs_run_without_the_compiler(tmp_path: Path) -> None:
+    with np.load(DATA / "fashion_mnist_test.npz") as data:
+        image = data["images"][:1, None].astype(np.float32) / np.float32(255)
+    save(compile_model(DATA / "fashion_mnist_cnn.onnx", Options(calibration={"image": image})).program, tmp_path / "a")
+    np.save(tmp_path / "x.npy", image)
+    lines = (
+        "simulate {0}/a --layers --trace {0}/t.json --report {0}/r.html",
+        "simulate {0}/a -i image={0}/x.npy -o {0}/y.npz --json",
+        "disasm {0}/a -o {0}/a.s",
+        "asm {0}/a.s -o {0}/b",
+    )
+    run(COMMANDS, ("isa", "runtime", "cli"), *(line.format(tmp_path) for line in lines))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert {"t.json", "r.html", "y.npz"} < {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_program_runs_without_the_compiler(tmp_path: Path) -> None:
     with np.load(DATA / "fashion_mnist_test.npz") as data:
         image = data["images"][:1, None].astype(np.float32) / np.float32(255)

@@ -154,6 +154,58 @@ def test_ctrl_c_ends_a_running_command_with_130(empty: Path, tmp_path_factory: p
     assert stderr.strip() == "error: interrupted"
 
 
+def interrupted_at(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `mmac` after `code`, which may press Ctrl-C by `press()`."""
+    head = "import os, signal, sys\ndef press(): os.kill(os.getpid(), signal.SIGINT)"
+    line = [
+        sys.executable,
+        "-c",
+        f"{head}\n{code}\nfrom mmac.cli import main; main(sys.argv[1:])",
+        *map(str, arguments),
+    ]
+    return subprocess.run(line, env=environment(), capture_output=True, text=True, check=False)
+
+
+DURING_IMPORT = """
+import importlib.abc
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            try:
+                press()
+            except KeyboardInterrupt:
+                raise {error}
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("click", "KeyboardInterrupt"),
+        ("mmac.cli.app", "KeyboardInterrupt"),
+        ("mmac.isa.errors", "ImportError('initialization failed')"),
+        ("mmac.cli.commands.disasm", "KeyboardInterrupt"),
+        ("numpy", "ImportError('initialization failed')"),  # what extension modules make of an interruption
+        ("safetensors", "SystemError"),
+    ],
+)
+def test_ctrl_c_while_something_is_imported(folder: Path, name: str, error: str) -> None:
+    done = interrupted_at(DURING_IMPORT.format(name=name, error=error), "disasm", folder / "net.mmac")
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "error: interrupted")
+
+
+def test_ctrl_c_when_the_work_is_done_changes_nothing() -> None:
+    done = interrupted_at("import atexit; atexit.register(press)", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_sigint_is_ignored_it_stays_ignored() -> None:
+    code = f"signal.signal(signal.SIGINT, signal.SIG_IGN)\n{DURING_IMPORT.format(name='click', error='ImportError')}"
+    done = interrupted_at(code, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ctrl_c_during_a_compilation_leaves_no_program_and_only_whole_stages(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "many.npz", image=np.resize(images(4), (20_000, 3, 8, 8)))  # calibration takes a while
     stages, out = tmp_path / "stages", tmp_path / "out.mmac"

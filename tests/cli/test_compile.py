@@ -126,6 +126,11 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "layer.toml").write_text("[nothing]\nalpha = 8")
     (path / "alpha.toml").write_text("[conv2]\nalpha = 65")
     (path / "key.toml").write_text("[conv2]\ngamma = 6")
+    (path / "falling.toml").write_text("[conv2]\nbeta = [3, 2]")
+    (path / "length.toml").write_text("[conv2]\nalpha = [3, 4]")
+    (path / "keep.toml").write_text('[conv2]\nkeep = "some"')
+    np.savez(path / "large.npz", image=images(4) * np.float32(1e38))
+    np.savez(path / "nan.npz", image=np.full_like(images(4), np.nan))
     (path / "target.toml").write_text("name = 'x'")
     (path / "nothing").mkdir()
     return path
@@ -151,16 +156,38 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/name.npz"], "calibration data: "),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/shape.npz"], "calibration data 'image': samples of shape"),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/type.npz"], "calibration data 'image': type float64"),
-        (4, ["{folder}/net.onnx", "--calibration", "{bad}/object.npz"], "object.npz: does not hold arrays of numbers"),
+        (
+            4,
+            ["{folder}/net.onnx", "--calibration", "{bad}/object.npz"],
+            "object.npz: does not hold arrays of numbers (Python objects)",
+        ),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/truncated.npz"], "truncated.npz: does not hold arrays"),
-        (4, ["{folder}/net.onnx", "--calibration", "{bad}/empty.npz"], "empty.npz: does not hold arrays"),
+        (4, ["{folder}/net.onnx", "--calibration", "{bad}/empty.npz"], "empty.npz: neither an .npz nor an .npy file"),
         (2, ["{folder}/net.onnx", "--budgets", "{bad}/no.toml"], "no.toml: cannot be read"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.toml"], "syntax.toml: not TOML or JSON"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/list.json"], "list.json: a list"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/number.toml"], "number.toml: conv0: 3"),
-        (2, ["{folder}/net.onnx", "--budgets", "{bad}/layer.toml"], "budget of 'nothing': no array layer"),
-        (2, ["{folder}/net.onnx", "--budgets", "{bad}/alpha.toml"], "layer 'conv2': alpha = 65; 1…64"),
-        (2, ["{folder}/net.onnx", "--budgets", "{bad}/key.toml"], "budget of 'conv2'"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/layer.toml"], "layer.toml: budget of 'nothing': no array layer"),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/alpha.toml"],
+            "alpha.toml: conv2: alpha: 65; whole numbers in 1…64",
+        ),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/key.toml"],
+            "key.toml: conv2: {'gamma': 6}; a table with alpha",
+        ),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/falling.toml"],
+            "falling.toml: conv2: beta: [3, 2]; numbers that do",
+        ),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/length.toml"], "alpha: 2 numbers; one for each of the 8 levels"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/keep.toml"], "keep.toml: conv2: keep: 'some'; keep = \"all\""),
+        (4, ["{folder}/net.onnx", "--calibration", "{bad}/large.npz"], "large.npz: 'image': "),
+        (4, ["{folder}/net.onnx", "--calibration", "{bad}/nan.npz"], "nan.npz: 'image': nan among the samples"),
+        (2, ["{folder}/net.onnx", "--dim", "batch=1", "--dim", "batch=2"], "--dim 'batch=2': batch is given twice"),
         (2, ["{folder}/net.onnx", "--target", "vc708"], "target 'vc708': no such target; vc707"),
         (4, ["{folder}/net.onnx", "--target", "{bad}/target.toml"], "target.toml: 'part' is missing"),
     ],
@@ -175,7 +202,16 @@ def test_bad_input(folder: Path, bad: Path, empty: Path, status: int, arguments:
     assert "Traceback" not in result.stderr
 
 
+def test_calibration_samples_as_large_as_can_be(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "large.npz", image=images(4) * np.float32(1e29))
+    result = mmac("compile", folder / "net.onnx", "-o", tmp_path / "a", "--calibration", tmp_path / "large.npz")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_an_output_folder_that_is_not_there(folder: Path, empty: Path) -> None:
     result = mmac(*compile_(folder, "-o", empty / "no" / "a.mmac"))
     assert result.exit_code == 2
-    assert "cannot be written (No such file or directory)" in result.stderr
+    assert result.stderr == (
+        f"error: {empty / 'no' / 'a.mmac'}: cannot be written (No such file or directory); "
+        f"a file in a folder that you may write to; make the folder {empty / 'no'} first\n"
+    )

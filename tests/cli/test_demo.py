@@ -60,8 +60,9 @@ def test_text(tmp_path: Path) -> None:
     columns, *rows = result.stdout.splitlines()
     assert columns.split() == ["level", "α", "β", "γ", "accuracy", "latency", "ms", "energy", "mJ", "weight", "bytes"]
     assert [row.split()[0] for row in rows[:8]] == [str(level) for level in PAPER_LEVELS]
-    assert rows[-2] == f"program: {tmp_path / 'fashion_mnist_cnn.mmac'}"
-    assert rows[-1] == f"stages:  {tmp_path / 'stages'}"
+    assert rows[-3] == f"program: {tmp_path / 'fashion_mnist_cnn.mmac'}"
+    assert rows[-2] == f"stages:  {tmp_path / 'stages'}"
+    assert rows[-1] == f"to try:  {tmp_path / 'model.onnx'} {tmp_path / 'samples.npz'} {tmp_path / 'image.npy'}"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -69,3 +70,28 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     result = mmac("demo", "--dir", tmp_path / "file")
     assert result.exit_code == 2
     assert "cannot be made a folder" in result.stderr
+
+
+def test_its_files_make_its_program_again(demo: tuple[Path, dict[str, object], float], tmp_path: Path) -> None:
+    """The commands of the README name them."""
+    folder, about, _ = demo
+    assert about["files"] == [str(folder / name) for name in ("model.onnx", "samples.npz", "image.npy")]
+    more = ("--calibration", folder / "samples.npz", "-o", tmp_path / "a.mmac")
+    assert mmac("compile", folder / "model.onnx", *more).exit_code == 0
+    assert (tmp_path / "a.mmac").read_bytes() == (folder / "fashion_mnist_cnn.mmac").read_bytes()
+    result = mmac("simulate", tmp_path / "a.mmac", "-i", f"image={folder / 'image.npy'}")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_files_of_the_user_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("mine")
+    result = mmac("demo", "--dir", tmp_path)
+    assert result.exit_code == 2
+    assert "model.onnx: there is another file of this name" in result.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("model.onnx", "mine")]
+
+
+def test_an_engine_that_is_not_there_is_found_at_once(empty: Path) -> None:
+    result = mmac("demo", "--engine", "warp")
+    assert result.exit_code == 2
+    assert "'warp' is not one of" in result.stderr

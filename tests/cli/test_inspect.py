@@ -113,6 +113,12 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
         (["{net}", "--after", "tile", "--format", "onnx"], "--format onnx: the tile IR and the program are no ONNX"),
         (["{net}", "--after", "fold", "--level", "8x2"], "--level: given with the pass fold; --after terms"),
         (["{net}", "--after", "terms", "--level", "9x2"], "level '9x2': not in this program"),
+        (["{program}", "--levels", "8x2"], "--levels: {program} is compiled already; --target, --level, "),
+        (["{program}", "--dim", "batch=1"], "--dim: {program} is compiled already"),
+        (
+            ["{net}", "-o", "{net}"],
+            "net.onnx: --output would overwrite MODEL.onnx|PROGRAM.mmac; a file that is no input",
+        ),
         (["{program}", "--after", "fold"], "a program has no passes left to show"),
     ],
 )
@@ -120,7 +126,7 @@ def test_bad_options(folder: Path, arguments: list[str], message: str) -> None:
     places = {"net": folder / "net.onnx", "program": folder / "net.mmac"}
     result = mmac("inspect", *(text.format(**places) for text in arguments))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr.splitlines()[-1]
+    assert message.format(**places) in result.stderr.splitlines()[-1]
 
 
 def test_text_is_the_same_in_every_process(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mmac.cli import output
 from tests.commands import environment
 
 
@@ -59,9 +60,17 @@ def test_tables_are_framed_on_a_terminal(folder: Path) -> None:
     assert piped.startswith("warning: ")
 
 
+def test_what_would_steer_the_terminal_is_printed_as_repr_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("node", "n"), [("a\nb\tc\x1b[31m", "1"), ("α 层", "2")])
+    output.error("in\nout\x1b")
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1:] == [r"a\nb\tc\x1b[31m  1", "α 层              2"]
+    assert err == "error: in\\nout\\x1b\n"
+
+
 def test_a_binary_file_does_not_go_to_a_terminal(folder: Path) -> None:
     shown, piped = on_terminal("stdout", "inspect", folder / "net.onnx", "--format", "onnx", status=2)
     assert (shown, piped) == (
         "",
-        "error: --format onnx: a binary file cannot go to the terminal; -o FILE.onnx\n",
+        "error: --format onnx: a binary file cannot go to the terminal; a file or a pipe; -o FILE.onnx\n",
     )

@@ -151,6 +151,25 @@ def test_random_changes_to_the_metadata_give_typed_errors_or_programs() -> None:
     assert refused > 0
 
 
+def test_changes_within_numbers_of_the_metadata_give_typed_errors() -> None:
+    """One digit becomes part of another number: an exponent makes it larger than binary64, a point a fraction."""
+    end = 8 + int.from_bytes(DATA[:8], "little")
+    digits = [position for position in range(8, end) if DATA[position : position + 1].isdigit()]
+    assert len(digits) > 100
+    for position in digits:
+        for character in b"Ee.-9":
+            bad = DATA[:position] + bytes([character]) + DATA[position + 1 :]
+            if bad != DATA:
+                with pytest.raises(MalformedError):
+                    container.from_bytes(bad)
+
+
+def test_an_onnx_model_is_recognized() -> None:
+    model = b"\x08\x08\x12\x07pytorch:\x02\x0a\x00B\x02\x10\x11"
+    with pytest.raises(MalformedError, match="p: looks like an ONNX model; a file that `mmac compile` wrote; use"):
+        container.from_bytes(model, "p")
+
+
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing\.mmac: cannot be read"):
         container.load(tmp_path / "nothing.mmac")

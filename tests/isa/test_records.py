@@ -69,6 +69,7 @@ def test_a_whole_number_will_do_for_a_float() -> None:
         ({"inner": [{"number": 2**63, "ratio": None}]}, r"o.inner\[0\].number: an integer of more than 64 bits"),
         ({"inner": [{"number": 0, "ratio": 10**400}]}, r"o.inner\[0\].ratio: .*; a number"),
         ({"inner": [{"number": 0}]}, r"o.inner\[0\]: field 'ratio' is missing"),
+        ({"inner": [{"number": 0, "ratio": float("inf")}]}, r"o.inner\[0\].ratio: inf; a number"),
         ({"pair": ["a"]}, r"o.pair: .*; a list of 2 items"),
         ({"sizes": {"a": "b"}}, "o.sizes.a: 'b'; an integer"),
         ({"sizes": []}, r"o.sizes: \[\]; an object"),
@@ -82,7 +83,7 @@ def test_ill_typed_values_are_refused(change: Any, message: str) -> None:
         records.from_json(Outer, OBJECT | change, "o")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[NaN]", "[Infinity]", "[" * 100_000, "1" * 5000])
+@pytest.mark.parametrize("text", ["", "{", "[NaN]", "[Infinity]", "[1E1072]", "[-1e999]", "[" * 100_000, "1" * 5000])
 def test_text_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(MalformedError, match="not JSON"):
         records.loads(text, "o")

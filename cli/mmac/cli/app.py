@@ -12,9 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from mmac.cli import output
-from mmac.compiler.passes import MmacWarning
-from mmac.isa.errors import MmacError
+from mmac.cli import interrupt, output
+from mmac.isa.errors import MmacError, MmacWarning
 
 COMMANDS = ("check", "compile", "simulate", "inspect", "disasm", "asm", "demo")
 """In the order of the help; the module of each has the click command under the name `command`."""
@@ -22,7 +21,6 @@ COMMANDS = ("check", "compile", "simulate", "inspect", "disasm", "asm", "demo")
 TRACEBACK = "MMAC_TRACEBACK"
 """Environment variable that asks for tracebacks."""
 
-INTERRUPTED = 130
 _FAILED, _USAGE, _RESOURCE = 1, 2, 5
 
 
@@ -61,10 +59,10 @@ class Commands(click.Group):
 
                     traceback.print_exc()
                 raise
-        except (KeyboardInterrupt, click.Abort):
-            output.error("interrupted")
-            return INTERRUPTED
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if interrupt.pressed() or isinstance(error, KeyboardInterrupt | click.Abort):
+                output.error("interrupted")
+                return interrupt.STATUS
             return _report(error)
         return result if isinstance(result, int) else 0
 
@@ -117,7 +115,8 @@ def main() -> None:
     """Compile ONNX models to multi-resolution mMAC programs, and simulate them.
 
     A program holds many resolution levels at once. A level is written αxβ (8x2: 8 terms per group of 16 weights, 2
-    per data value), as its number in the program, or as full (nothing is dropped).
+    per data value), as its number in the program, or as full (nothing is dropped). Without -o, text goes to stdout;
+    - is not a name for it, but /dev/stdout is.
 
     Exit status: 0 success, 2 usage, 3 unsupported model, 4 malformed input, 5 resource limit, 6 verification failed,
     1 anything else, 130 interrupted.

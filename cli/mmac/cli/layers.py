@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmac.cli.output import table
+from mmac.cli.output import printable, table
 
 if TYPE_CHECKING:
     from mmac.runtime.report import Report
@@ -43,7 +43,7 @@ def layer_table(report: Report) -> None:
     """
     from mmac.runtime.report import BETWEEN
 
-    names = ["".join(c if c.isprintable() else "?" for c in layer.name) or BETWEEN for layer in report.layers]
+    names = [printable(layer.name) or BETWEEN for layer in report.layers]
     _print(f"layers at {report.levels[-1].level}", names, _costs(report), DISPENSABLE)
     _say_where_it_goes(report, names)
     if len(report.levels) > 1:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -34,6 +34,11 @@ def write_json(document: Mapping[str, Any], path: str | None) -> None:
     write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", path)
 
 
+def printable(text: str) -> str:
+    """`text` on one line: newlines, tabs and what else would steer a terminal are written as `repr` writes them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
 ) -> None:
@@ -45,7 +50,8 @@ def table(
         left: so many columns from the left hold words, the others numbers, which are aligned to the right.
         total: a last row that sums up the others.
     """
-    lines = [list(columns)] * any(columns) + [list(row) for row in (*rows, *([total] if total else ()))]
+    rows = [[printable(cell) for cell in row] for row in rows]
+    lines = [list(columns)] * any(columns) + [*rows, *([list(total)] if total else ())]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     if sys.stdout.isatty() and sum(widths) + 3 * len(widths) < shutil.get_terminal_size().columns:
         _framed(columns, rows, left, total)
@@ -100,17 +106,17 @@ def progress(title: str) -> Iterator[Step]:
 
 def note(text: str) -> None:
     """Say something on stderr that is good to know."""
-    click.echo(f"note: {text}", err=True)
+    click.echo(f"note: {printable(text)}", err=True)
 
 
 def warning(text: str) -> None:
     """Say something on stderr that the user should know."""
-    click.echo(f"warning: {text}", err=True)
+    click.echo(f"warning: {printable(text)}", err=True)
 
 
 def error(text: str) -> None:
     """Say on stderr what went wrong."""
-    click.echo(f"error: {text}", err=True)
+    click.echo(f"error: {printable(text)}", err=True)
 
 
 def show_warning(
@@ -179,14 +185,14 @@ def print_program(about: Mapping[str, Any]) -> None:
     table(("", ""), rows)
     for number, nodes in enumerate(about["host_segments"]):
         for name, reason in nodes:
-            click.echo(f"host segment {number}: {name}: {reason}")
+            click.echo(printable(f"host segment {number}: {name}: {reason}"))
 
 
-def level_table(report: Report, other: Report) -> None:
+def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> None:
     """Print what one inference costs at each level.
 
     `other` is the same report with the other set of energy constants; its energy is shown where it differs, and the
-    host's time where there is any.
+    host's time where there is any, of the levels that `ran`.
     """
     columns = {
         "level": [level.level for level in report.levels],
@@ -200,7 +206,7 @@ def level_table(report: Report, other: Report) -> None:
         "DRAM bytes": [f"{level.dram_bytes:,}" for level in report.levels],
         "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
         "utilization": [f"{level.utilization:.1%}" for level in report.levels],
-        "host ms": [f"{level.host_ms:.3f}" for level in report.levels],
+        "host ms": [f"{level.host_ms:.3f}" if level.level in ran else "–" for level in report.levels],
     }
     if columns[f"{other.constants} mJ"] == columns["energy mJ"]:
         del columns[f"{other.constants} mJ"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mmac.isa.errors import UsageError
+from mmac.cli.command import READS
+from mmac.isa.errors import MalformedError, UsageError
 
 if TYPE_CHECKING:
     from mmac.compiler.pipeline import Options
@@ -23,6 +25,7 @@ dim_option = click.option(
 
 target_option = click.option(
     "--target",
+    type=READS,
     metavar="NAME|FILE.toml",
     help="Hardware: a packaged target or a file. Default: the program's; when compiling, vc707.",
 )
@@ -35,9 +38,10 @@ _COMPILATION = (
         metavar="paper|full|8x2,10x2,…",
         help="Resolution levels of the program, lowest first; full can stand in the list.",
     ),
-    click.option("--budgets", metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
+    click.option("--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
     click.option(
         "--calibration",
+        type=READS,
         metavar="DATA.npz|DIR",
         help="Samples for float models: one array [samples, …] per input, or a folder of .npz or NAME.npy files.",
     ),
@@ -73,9 +77,10 @@ def compile_options(
     from mmac.compiler.pipeline import Options
     from mmac.isa.plan import parse_levels
 
+    chosen = parse_levels(levels)
     return Options(
-        levels=parse_levels(levels),
-        budgets=read_budgets(budgets) if budgets else {},
+        levels=chosen,
+        budgets=read_budgets(budgets, len(chosen)) if budgets else {},
         calibration=read_calibration(calibration) if calibration else None,
         method=calibration_method,
         target=target or Options.target,
@@ -83,16 +88,29 @@ def compile_options(
     )
 
 
+@contextlib.contextmanager
+def naming(budgets: str | None) -> Iterator[None]:
+    """Let errors of the context that are about a budget name the file that it is from, as faults of its content."""
+    try:
+        yield
+    except UsageError as error:
+        if budgets is None or not error.where.startswith("budget of "):
+            raise
+        raise MalformedError(f"{budgets}: {error.where}", error.found, error.allowed, error.hint) from None
+
+
 def parse_dims(texts: Sequence[str]) -> dict[str, int]:
     """Read ``NAME=N`` texts.
 
     Raises:
-        UsageError: one that is not of that form.
+        UsageError: one that is not of that form, or a name given twice.
     """
     dims: dict[str, int] = {}
     for text in texts:
         name, equals, number = text.rpartition("=")
         if not equals or not name or not re.fullmatch(r"[0-9]{1,9}", number):
             raise UsageError(f"--dim {text!r}", "not a name and a number", "NAME=N such as batch=1")
+        if name in dims:
+            raise UsageError(f"--dim {text!r}", f"{name} is given twice", "one number for each name")
         dims[name] = int(number)
     return dims

@@ -1,12 +1,10 @@
-"""Files beside the model that a compilation reads: budgets, calibration data, arrays in general."""
+"""Files beside the model that a compilation reads: budgets and calibration data."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tomllib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +12,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmac.isa.errors import MalformedError, ResourceError, UsageError
+from mmac.isa.errors import MalformedError, UsageError
+from mmac.isa.plan import MAX_ALPHA, MAX_BETA
+from mmac.runtime.arrays import Arrays
+from mmac.runtime.arrays import read_arrays as read_arrays
 
-Arrays = dict[str, npt.NDArray[Any]]
+Budgets = dict[str, dict[str, Any]]
+
+_BUDGETS = "one table per layer name or glob"
+_LIMITS = {"alpha": MAX_ALPHA, "beta": MAX_BETA}
+
+LARGEST_SAMPLE = 1e30
+"""Calibration samples above this leave binary32 no room for products and ranges."""
 
 
-def read_budgets(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def read_budgets(path: str | os.PathLike[str], levels: int | None = None) -> Budgets:
     """Budgets per layer from a TOML file, or a JSON file (``.json``): one table for each layer name or glob.
+
+    Args:
+        path: the file.
+        levels: how many numbers a list must have; None for any.
 
     Raises:
         UsageError: the file cannot be read.
-        MalformedError: it is not TOML or JSON, or not a table of tables.
+        MalformedError: it is not TOML or JSON, not a table of tables, or has a budget out of range or falling.
     """
     where = str(path)
     try:
@@ -33,15 +44,28 @@ def read_budgets(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise UsageError(where, f"cannot be read ({error.strerror})", "a TOML or JSON file") from None
     except (ValueError, RecursionError) as error:
-        raise MalformedError(where, f"not TOML or JSON: {error}", "one table per layer name or glob") from None
+        raise MalformedError(where, f"not TOML or JSON: {error}", _BUDGETS) from None
     if not isinstance(document, dict):
-        raise MalformedError(where, f"a {type(document).__name__}", "one table per layer name or glob")
+        raise MalformedError(where, f"a {type(document).__name__}", _BUDGETS)
     for name, entry in document.items():
-        if not isinstance(entry, dict):
-            raise MalformedError(
-                f"{where}: {name}", f"{entry!r}", "a table with alpha, beta or keep", f'such as ["{name}"] alpha = 12'
-            )
+        _check_budget(f"{where}: {name}", name, entry, levels)
     return document
+
+
+def _check_budget(where: str, name: str, entry: object, levels: int | None) -> None:
+    if not isinstance(entry, dict) or not entry or entry.keys() - {*_LIMITS, "keep"}:
+        raise MalformedError(where, f"{entry!r}", "a table with alpha, beta or keep", f'such as ["{name}"] alpha = 12')
+    if entry.get("keep", "all") != "all":
+        raise MalformedError(f"{where}: keep", f"{entry['keep']!r}", 'keep = "all"')
+    for key, limit in _LIMITS.items():
+        given = entry.get(key, 1)
+        numbers = given if isinstance(given, list) else [given]
+        if bad := [number for number in numbers if type(number) is not int or not 1 <= number <= limit]:
+            raise MalformedError(f"{where}: {key}", f"{bad[0]!r}", f"whole numbers in 1…{limit}")
+        if numbers != sorted(numbers):
+            raise MalformedError(f"{where}: {key}", f"{numbers}", "numbers that do not fall from one level to the next")
+        if isinstance(given, list) and levels is not None and len(given) != levels:
+            raise MalformedError(f"{where}: {key}", f"{len(given)} numbers", f"one for each of the {levels} levels")
 
 
 def read_calibration(path: str | os.PathLike[str]) -> Arrays:
@@ -53,10 +77,15 @@ def read_calibration(path: str | os.PathLike[str]) -> Arrays:
 
     Raises:
         UsageError: no such file, or nothing in the folder.
-        MalformedError: a file that does not hold arrays, or arrays that cannot be joined.
+        MalformedError: a file that does not hold arrays, arrays that cannot be joined, or numbers that are not finite
+            or leave binary32 no room.
     """
-    if not Path(path).is_dir():
-        return read_arrays(path)
+    found = _joined(path) if Path(path).is_dir() else read_arrays(path)
+    _check_samples(found, str(path))
+    return found
+
+
+def _joined(path: str | os.PathLike[str]) -> Arrays:
     files = sorted(file for file in Path(path).iterdir() if file.suffix in (".npz", ".npy"))
     if not files:
         raise UsageError(str(path), "no .npz or .npy file in it", "files with one array [samples, …] per input")
@@ -70,35 +99,11 @@ def read_calibration(path: str | os.PathLike[str]) -> Arrays:
         raise MalformedError(str(path), f"arrays that do not fit together: {error}", "samples of equal shape") from None
 
 
-def read_arrays(path: str | os.PathLike[str]) -> Arrays:
-    """All arrays of an NPZ file by name, or the array of an NPY file under the file's name without suffix.
-
-    Raises:
-        UsageError: the file cannot be read.
-        MalformedError: it does not hold arrays of numbers.
-        ResourceError: it does not fit in memory.
-    """
-    where = str(path)
-    try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {Path(path).stem: loaded}
-            return {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise UsageError(where, f"cannot be read ({error.strerror or error})", "an .npz or .npy file") from None
-    except MemoryError:
-        raise ResourceError(where, "does not fit in memory") from None
-    except Exception as error:  # numpy, zipfile and zlib raise many unrelated types for damaged files
-        found = f"does not hold arrays of numbers ({error or 'it ends early'})"
-        raise MalformedError(where, found, "an .npz or .npy file that numpy.save wrote") from None
-
-
-def to_npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Content of an NPZ file with these arrays; unlike `numpy.savez` it takes any name."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", allowZip64=True) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-    return content.getvalue()
+def _check_samples(samples: Mapping[str, npt.NDArray[Any]], where: str) -> None:
+    for name, array in samples.items():
+        if array.dtype.kind == "f" and array.size:
+            extreme = max(array.min(), array.max(), key=abs)  # NaN, if there is one
+            if not abs(extreme) <= LARGEST_SAMPLE:
+                raise MalformedError(
+                    f"{where}: {name!r}", f"{extreme} among the samples", f"numbers of at most {LARGEST_SAMPLE:g}"
+                )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, TypeVar
 
+from mmac.isa.errors import MmacWarning as MmacWarning
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -22,7 +24,3 @@ class Pass(ABC, Generic[In, Out]):
     @abstractmethod
     def apply(self, value: In, /) -> Out:
         """The result of the pass on `value`, which is left as it was."""
-
-
-class MmacWarning(UserWarning):
-    """Something that the user should know and that does not stop the work; the command line shows it on stderr."""

@@ -30,6 +30,10 @@ VERSION = 1
 
 _KEY = "mmac"
 _RECOMPILE = "compile the model again with this version"
+_WRITTEN = "a file that `mmac compile` wrote"
+_ONNX_FIELDS = frozenset(field << 3 | 2 for field in (2, 3, 4, 6, 7, 8))
+"""Protobuf tags that follow an ONNX model's ``ir_version`` (field 1): its strings, graph and opsets."""
+
 _BULK = ("code", "image", "host")
 
 Bytes = npt.NDArray[np.uint8]
@@ -58,7 +62,7 @@ def load(path: str | os.PathLike[str]) -> Program:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UsageError(str(path), f"cannot be read ({error.strerror})") from None
+        raise UsageError(str(path), f"cannot be read ({error.strerror})", _WRITTEN) from None
     except MemoryError:
         raise ResourceError(str(path), "does not fit in memory") from None
     return from_bytes(data, str(path))
@@ -102,7 +106,11 @@ def _tensors(data: bytes, where: str) -> dict[str, Bytes]:
     try:
         stored = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]  # its stub has no annotations
     except safetensors.SafetensorError as error:
-        raise MalformedError(where, f"not an intact .mmac file ({error})", "", _RECOMPILE) from None
+        if len(data) > 2 and data[0] == 1 << 3 and data[2] in _ONNX_FIELDS:
+            raise MalformedError(
+                where, "looks like an ONNX model", _WRITTEN, "use `mmac compile` on it first"
+            ) from None
+        raise MalformedError(where, f"not an intact .mmac file ({error})", _WRITTEN, _RECOMPILE) from None
     for name, tensor in stored.items():
         if tensor["dtype"] != "U8":
             raise MalformedError(where, f"tensor {name!r} of {tensor['dtype']}", "U8")
@@ -120,7 +128,7 @@ def _about(data: bytes, where: str) -> dict[str, Any]:
     header = records.loads(data[8 : 8 + int.from_bytes(data[:8], "little")].decode(), where)
     text = (header.get("__metadata__") or {}).get(_KEY)
     if text is None:
-        raise MalformedError(where, "a safetensors file that is not a program", "a file that `mmac compile` wrote")
+        raise MalformedError(where, "a safetensors file that is not a program", _WRITTEN)
     about = records.loads(text, where)
     if not isinstance(about, dict):
         raise MalformedError(where, "metadata that is not an object")

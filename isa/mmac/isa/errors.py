@@ -5,6 +5,10 @@ exits with `exit_code`.
 """
 
 
+class MmacWarning(UserWarning):
+    """Something that the user should know and that does not stop the work; the command line shows it on stderr."""
+
+
 class MmacError(Exception):
     """Base of all user-facing errors.
 

@@ -8,9 +8,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from mmac.isa.errors import MalformedError, ResourceError, UsageError
+from mmac.isa.errors import MalformedError, MmacError, ResourceError, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR)
 
 
 def read_text(path: str | os.PathLike[str], allowed: str) -> str:
@@ -38,10 +39,33 @@ def write_file(path: str | os.PathLike[str], data: bytes | str) -> None:
     try:
         atomic_write(path, data)
     except OSError as error:
-        found = f"cannot be written ({error.strerror})"
-        if error.errno in _FULL:
-            raise ResourceError(str(path), found, hint="free some space; nothing was written") from None
-        raise UsageError(str(path), found) from None
+        raise _not_written(path, error) from None
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out whether `write_file` could write there, before the work that it takes to know what; leaves no trace.
+
+    Raises as `write_file`.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not target.exists() or target.is_file():
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+        elif not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _not_written(path, error) from None
+
+
+def _not_written(path: str | os.PathLike[str], error: OSError) -> MmacError:
+    where, found = str(path), f"cannot be written ({error.strerror})"
+    if error.errno in _FULL:
+        return ResourceError(where, found, hint="free some space; nothing was written")
+    hint = f"make the folder {Path(path).parent} first" if error.errno in _NO_FOLDER else "give another name"
+    return UsageError(where, found, "a file in a folder that you may write to", hint)
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:

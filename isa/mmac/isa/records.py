@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import operator
 import types
 import typing
@@ -33,10 +34,10 @@ def loads(text: str, where: str) -> Any:
     """Parse JSON text.
 
     Raises:
-        MalformedError: not JSON, nested too deep, or with NaN or infinities.
+        MalformedError: not JSON, nested too deep, or with NaN, infinities or numbers above binary64.
     """
     try:
-        return json.loads(text, parse_constant=no_constant)
+        return json.loads(text, parse_constant=no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise MalformedError(where, f"not JSON ({error})") from None
 
@@ -44,6 +45,13 @@ def loads(text: str, where: str) -> Any:
 def no_constant(name: str) -> None:
     """`parse_constant` of a JSON decoder that refuses NaN and infinities."""
     raise ValueError(f"{name} is not a number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is above binary64")
+    return number
 
 
 def to_json(record: Any, skip: typing.Collection[str] = ()) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
 def _scalar(kind: type[Any], value: Any, where: str) -> Any:
     if kind is float and type(value) is int and abs(value) <= _EXACT_FLOAT:
         return float(value)
-    if type(value) is not kind:
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise _bad(where, value, {int: "an integer", float: "a number", str: "a string"}[kind])
     if kind is str and not _is_unicode(value):
         raise _bad(where, value, "text without lone surrogates")

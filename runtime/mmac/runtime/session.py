@@ -89,10 +89,11 @@ class Session:
 
     @cached_property
     def _estimate(self) -> Report:
+        from mmac.runtime.compiled_for import machine_for
         from mmac.runtime.report import estimate
 
         target, mac = self._hardware
-        return estimate(self.program, target, mac=mac)
+        return estimate(self.program, machine_for(self.program, target), mac=mac)
 
     def run(
         self,

@@ -253,6 +253,49 @@ def test_cycle(tmp_path: Path) -> None:
     assert "not a valid ONNX model" in failure(edited(tmp_path, change), MalformedError)
 
 
+def test_names_that_nothing_produces(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def read(proto: onnx.ModelProto) -> None:
+        proto.graph.node[0].input[1] = "nowhere"
+
+    message = failure(edited(tmp_path, read), MalformedError)
+    assert message.endswith(
+        "node 'conv0': reads 'nowhere', which nothing produces; model inputs, initializers and results of nodes; "
+        "export the model again"
+    )
+
+    def write(proto: onnx.ModelProto) -> None:
+        proto.graph.node[0].output[0] = "elsewhere"
+
+    assert "nothing produces the output 'y'; " in failure(edited(tmp_path, write), MalformedError)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("name", "good"), [("x", True), ("inside", True), ("later", True), ("nowhere", False)])
+def test_names_in_subgraphs(tmp_path: Path, name: str, good: bool) -> None:
+    proto = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x, bool c) => (float[2] y) {{
+            y = If (c) <then_branch = a () => (float[2] p) {{ inside = Neg (x) p = Relu ({name}) }},
+                        else_branch = b () => (float[2] q) {{ q = Relu (later) }}>
+            later = Neg (x)
+        }}""")
+    path = save(proto, tmp_path)
+    if good:
+        ImportModel().apply(path)
+    else:
+        assert "node 'If': node 'Relu': reads 'nowhere', which nothing produces" in failure(path, MalformedError)
+
+
+def test_names_in_functions(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[2,3] x) => (float[2,3] y) { y = local.twice (x) }
+        <domain: "local", opset_import: ["" : 17]> twice (a) => (b) { b = Add (a, x) }
+    """)
+    message = failure(save(proto, tmp_path), MalformedError)
+    assert "function 'twice': node 'Add': reads 'x', which nothing produces" in message
+
+
 def test_wrong_attribute(tmp_path: Path) -> None:
     def change(proto: onnx.ModelProto) -> None:
         proto.graph.node[0].attribute.append(onnx.helper.make_attribute("colour", "red"))

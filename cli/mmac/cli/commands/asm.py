@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from mmac.cli.command import READS, WRITES, Command
 
-@click.command(name="asm", short_help="Assemble a program.")
-@click.argument("source", metavar="FILE.s")
-@click.option("-o", "--output", "out", required=True, metavar="OUT.mmac", help="The program.")
+
+@click.command(name="asm", cls=Command, short_help="Assemble a program.")
+@click.argument("source", type=READS, metavar="FILE.s")
+@click.option("-o", "--output", "out", type=WRITES, required=True, metavar="OUT.mmac", help="The program.")
 def command(source: str, out: str) -> None:
     """Assemble FILE.s, as `mmac disasm` writes it.
 

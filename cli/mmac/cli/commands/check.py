@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import click
 
 from mmac.cli import output
+from mmac.cli.command import READS, Command
 from mmac.cli.parameters import dim_option, json_option, parse_dims
 from mmac.isa.errors import UnsupportedError
 
 
-@click.command(name="check", short_help="Say where each node of an ONNX model would run.")
-@click.argument("model", metavar="MODEL.onnx")
+@click.command(name="check", cls=Command, short_help="Say where each node of an ONNX model would run.")
+@click.argument("model", type=READS, metavar="MODEL.onnx")
 @dim_option
 @json_option
 def command(model: str, dims: Sequence[str], as_json: bool) -> int:

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
-from mmac.cli.parameters import compilation_options, compile_options, json_option
+from mmac.cli.command import FILLS, READS, WRITES, Command
+from mmac.cli.parameters import compilation_options, compile_options, json_option, naming
 
 if TYPE_CHECKING:
     from mmac.compiler.pipeline import Observer
 
 
-@click.command(name="compile", short_help="Compile an ONNX model to one program for all levels.")
-@click.argument("model", metavar="MODEL.onnx")
-@click.option("-o", "--output", "out", required=True, metavar="OUT.mmac", help="The program.")
+@click.command(name="compile", cls=Command, short_help="Compile an ONNX model to one program for all levels.")
+@click.argument("model", type=READS, metavar="MODEL.onnx")
+@click.option("-o", "--output", "out", type=WRITES, required=True, metavar="OUT.mmac", help="The program.")
 @compilation_options
-@click.option("--dump", metavar="DIR", help="Write what each pass gives into this folder: ONNX, tile IR, assembly.")
+@click.option(
+    "--dump", type=FILLS, metavar="DIR", help="Write what each pass gives into this folder: ONNX, tile IR, assembly."
+)
 @json_option
 def command(model: str, out: str, dump: str | None, as_json: bool, **options: Any) -> None:
     """Compile MODEL.onnx to one program for all levels.
@@ -29,7 +32,7 @@ def command(model: str, out: str, dump: str | None, as_json: bool, **options: An
     from mmac.isa.container import save
 
     chosen = compile_options(**options)
-    with output.progress("compile") as step:
+    with output.progress("compile") as step, naming(options["budgets"]):
         compiled = compile_model(model, chosen, step, _observer(dump))
         save(compiled.program, out)
     about = summary(compiled, chosen.target) | {"output": out}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from mmac.cli import output
+from mmac.cli.command import READS, WRITES, Command
 
 
-@click.command(name="disasm", short_help="Print a program as assembly text.")
-@click.argument("program", metavar="PROGRAM.mmac")
-@click.option("-o", "--output", "out", metavar="FILE.s", help="Default: stdout.")
+@click.command(name="disasm", cls=Command, short_help="Print a program as assembly text.")
+@click.argument("program", type=READS, metavar="PROGRAM.mmac")
+@click.option("-o", "--output", "out", type=WRITES, metavar="FILE.s", help="Default: stdout.")
 @click.option("--no-data", is_flag=True, help="Leave out the image and host models: to read, not to assemble.")
 def command(program: str, out: str | None, no_data: bool) -> None:
     """Print PROGRAM.mmac as text that `mmac asm` reads back.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmac.cli import output
+from mmac.cli.command import READS, WRITES, Command
 from mmac.cli.layers import layer_table
-from mmac.cli.parameters import compilation_options, compile_options
+from mmac.cli.parameters import compilation_options, compile_options, naming
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 TEXT, ONNX, JSON = "text", "onnx", "json"
 
 
-@click.command(name="inspect", short_help="Show any stage of a compilation, or a program.")
-@click.argument("file", metavar="MODEL.onnx|PROGRAM.mmac", required=False)
+@click.command(name="inspect", cls=Command, short_help="Show any stage of a compilation, or a program.")
+@click.argument("file", type=READS, metavar="MODEL.onnx|PROGRAM.mmac", required=False)
 @click.option("--list-passes", is_flag=True, help="List the passes in order, and stop.")
 @click.option("--after", metavar="PASS", help="Show what this pass gives; default: import.")
 @click.option("--diff", metavar="PASS", help="Show what this pass changes.")
@@ -36,7 +38,7 @@ TEXT, ONNX, JSON = "text", "onnx", "json"
     help="onnx: up to the pass terms; onnxruntime and Netron open it.",
 )
 @click.option("--level", metavar="N|AxB|full", help="Level of the pass terms, or of a program's layer costs.")
-@click.option("-o", "--output", "out", metavar="FILE", help="Default: stdout.")
+@click.option("-o", "--output", "out", type=WRITES, metavar="FILE", help="Default: stdout.")
 @compilation_options
 def command(
     file: str | None,
@@ -54,6 +56,8 @@ def command(
     """
     if after and diff:
         raise UsageError("--after and --diff", "both are given", "one of them")
+    if form == ONNX and out is None and sys.stdout.isatty():
+        raise UsageError("--format onnx", "a binary file cannot go to the terminal", "a file or a pipe", "-o FILE.onnx")
     if list_passes:
         _list_passes(form, out)
     elif file is None:
@@ -61,9 +65,20 @@ def command(
     elif file.endswith(".mmac"):
         if after or diff or form == ONNX:
             raise UsageError(file, "a program has no passes left to show", "--format text or json")
+        _refuse_compilation(file, options.keys() - {"target"})
         _show_program(file, form, level, options["target"], out)
     else:
-        _show_stage(file, compile_options(**options), after, diff, form, level, out)
+        with naming(options["budgets"]):
+            _show_stage(file, compile_options(**options), after, diff, form, level, out)
+
+
+def _refuse_compilation(file: str, names: Collection[str]) -> None:
+    """Refuse the options of these names, which would change nothing about a program."""
+    ctx = click.get_current_context()
+    for param in ctx.command.params:
+        if param.name in names and ctx.get_parameter_source(param.name) == click.core.ParameterSource.COMMANDLINE:
+            found = f"{file} is compiled already"
+            raise UsageError(max(param.opts, key=len), found, "--target, --level, --format and -o with a program")
 
 
 def _list_passes(form: str, out: str | None) -> None:
@@ -122,19 +137,18 @@ def _write_onnx(content: bytes, out: str | None) -> None:
 
     if out is not None:
         write_file(out, content)
-    elif sys.stdout.isatty():
-        raise UsageError("--format onnx", "a binary file cannot go to the terminal", "-o FILE.onnx")
     else:
         sys.stdout.buffer.write(content)
 
 
 def _show_program(file: str, form: str, level: str | None, target: str | None, out: str | None) -> None:
     from mmac.compiler.pipeline import describe
+    from mmac.runtime.compiled_for import machine_for
     from mmac.runtime.report import estimate
 
     program = open_program(file)
     levels = None if level is None else [program.plan.index(level)]
-    report = estimate(program, target, levels)
+    report = estimate(program, machine_for(program, target), levels)
     about = describe(program, target)
     plan = {layer.name: [str(each) for each in layer.levels] for layer in program.plan.layers}
     if form == JSON:
@@ -145,7 +159,7 @@ def _show_program(file: str, form: str, level: str | None, target: str | None, o
         output.print_program(about)
         for title, ports in (("input", program.inputs), ("output", program.outputs)):
             for port in ports:
-                click.echo(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]")
+                click.echo(output.printable(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]"))
         click.echo("plan (α×β at each level):")
         output.table(("layer", *about["levels"]), [(name, *each) for name, each in plan.items()])
         layer_table(report)

@@ -9,27 +9,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
+from mmac.cli.command import READS, WRITES, Command
 from mmac.cli.layers import layer_table
 from mmac.cli.parameters import json_option, target_option
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmac.compiler.files import Arrays
     from mmac.isa.program import Program
+    from mmac.runtime.arrays import Arrays
     from mmac.runtime.report import Report
+    from mmac.runtime.targets import Target
 
 ALL = "all"
 CONSTANTS = ("first_principles", "paper")
-"""`mmac.runtime.targets.CONSTANT_SETS`, here again because the help must not import numpy."""
+ENGINES = ("fast", "reference", "cell")
+"""`mmac.runtime.targets.CONSTANT_SETS` and `mmac.runtime.engines.ENGINES`, again: the help must not import numpy."""
 
 
-@click.command(name="simulate", short_help="Report latency and energy of a program, and run it.")
-@click.argument("program", metavar="PROGRAM.mmac")
+@click.command(name="simulate", cls=Command, short_help="Report latency and energy of a program, and run it.")
+@click.argument("program", type=READS, metavar="PROGRAM.mmac")
 @click.option(
     "-i",
     "--input",
     "inputs",
+    type=READS,
     metavar="[NAME=]FILE",
     multiple=True,
     help="NAME=FILE.npy or NAME=FILE.npz for one input, or FILE.npz with all of them; may be repeated.",
@@ -40,16 +44,26 @@ CONSTANTS = ("first_principles", "paper")
     help="Default: costs of all levels; with inputs, results of the highest.",
 )
 @click.option(
-    "--engine", default="fast", show_default=True, metavar="fast|reference|cell", help="All give the same bits."
+    "--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help="All give the same bits."
 )
 @click.option("--max-latency", type=float, metavar="MS", help="Choose the best level that is not slower.")
 @click.option("--max-energy", type=float, metavar="MJ", help="Choose the best level that needs no more energy.")
-@click.option("-o", "--output", "out", metavar="OUT.npz", help="The results, NAME or (of several levels) NAME@LEVEL.")
-@click.option("--trace", metavar="FILE.json", help="What happens when, for ui.perfetto.dev; see docs/traces.md.")
 @click.option(
-    "--report", "page", metavar="FILE.html", help="All this and the layers as a page with figures; see docs/reports.md."
+    "-o", "--output", "out", type=WRITES, metavar="OUT.npz", help="The results: NAME or (of several levels) NAME@LEVEL."
 )
-@click.option("--mac", metavar="mmac|bmac|pmac", help="Kind of cell; default: the target's.")
+@click.option(
+    "--trace", type=WRITES, metavar="FILE.json", help="What happens when, for ui.perfetto.dev; see docs/traces.md."
+)
+@click.option(
+    "--report",
+    "page",
+    type=WRITES,
+    metavar="FILE.html",
+    help="All this and the layers as a page with figures; see docs/reports.md.",
+)
+@click.option(
+    "--mac", metavar="mmac|bmac|bmac_serial|pmac", help="Kind of cell, of those in the target; default: its own."
+)
 @click.option(
     "--constants",
     type=click.Choice(CONSTANTS),
@@ -81,13 +95,17 @@ def command(
     Latency and energy are the hardware's and do not depend on data. Host segments are timed apart, on this computer, if
     there are inputs. In Python: mmac.runtime.Session and mmac.runtime.estimate.
     """
+    if page:
+        _require_plotly()
+    from mmac.runtime.compiled_for import machine_for
     from mmac.runtime.governor import best_level
 
     limited = _check_options(inputs, level, max_latency, max_energy, out)
     loaded = open_program(program)
     every = range(len(loaded.plan.levels))
     chosen = every if level in (None, ALL) else [loaded.plan.index(str(level))]
-    costs, overflow = _analyse(loaded, target, mac)
+    machine = machine_for(loaded, target)
+    costs, overflow = _analyse(loaded, machine, mac)
     if limited:
         best = best_level(costs(constants, every), max_latency, max_energy)
         chosen = [loaded.plan.index(best.level)]
@@ -96,35 +114,41 @@ def command(
     results: dict[str, Arrays] = {}
     host_ms: list[float] | None = None
     if inputs:
-        results, host_ms = _run(loaded, inputs, ran, engine, target, mac)
+        results, host_ms = _run(loaded, inputs, ran, engine, machine, mac)
         report = report.with_host_ms([host_ms[position] for position in chosen])
         _save(results, out)
     elif loaded.host:
         output.warning("host segments are not timed without inputs (-i)")
     if trace:
-        _trace(loaded, trace, target, chosen[-1], mac)
+        _trace(loaded, trace, machine, chosen[-1], mac)
     if page:
-        _page(loaded, page, target, mac, constants, chosen[-1], host_ms)
+        _page(loaded, page, machine, mac, constants, chosen[-1], host_ms)
     if as_json:
         energies = {each.constants: [row.energy_mj for row in each.levels] for each in (report, other)}
         more = {"energy_mj_by_constants": energies, "overflow": overflow}
-        output.print_json(report.to_json(layers) | more | ({"outputs": _describe(results)} if inputs else {}))
+        output.print_json(_document(report, layers, results) | more)
     else:
-        _print(report, other, layers, results, out)
+        _print(report, other, layers, results, len(loaded.host), out)
+
+
+def _require_plotly() -> None:
+    """Find out before the work whether `_page` can work."""
+    try:
+        import plotly.offline  # noqa: F401
+    except ImportError:
+        raise UsageError("--report", "drawn by plotly, which is not installed", hint="pip install plotly") from None
 
 
 def _analyse(
-    program: Program, target: str | None, mac: str | None
+    program: Program, machine: Target, mac: str | None
 ) -> tuple[Callable[[str, Sequence[int]], Report], dict[str, tuple[int, int]]]:
     """A function from a set of constants and levels to their costs, and what does not fit on the target's part.
 
     The analysis is made once for all sets of constants, unlike by `mmac.runtime.estimate`.
     """
     from mmac.runtime.report import summarize
-    from mmac.runtime.targets import load_target
     from mmac.runtime.timing.analyse import analyse
 
-    machine = load_target(target or program.target)
     analysis = analyse(program, machine, mac)
     overflow = machine.overflow(mac)
     for name, (needed, available) in overflow.items():
@@ -150,12 +174,12 @@ def _check_options(
 
 
 def _run(
-    program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str, target: str | None, mac: str | None
+    program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str, machine: Target, mac: str | None
 ) -> tuple[dict[str, Arrays], list[float]]:
     """Outputs by name of the level, and milliseconds of the host segments for each level of the program."""
     from mmac.runtime.session import Session
 
-    session = Session(program, engine, target=target, mac=mac)
+    session = Session(program, engine, target=machine, mac=mac)
     arrays = _read_inputs(inputs)
     names = [port.name for port in session.get_outputs()]
     results: dict[str, Arrays] = {}
@@ -169,32 +193,33 @@ def _run(
 
 def _read_inputs(texts: Sequence[str]) -> Arrays:
     """Arrays by input name out of ``NAME=FILE`` and ``FILE.npz`` texts."""
-    from mmac.compiler.files import read_arrays
+    from mmac.runtime.arrays import read_arrays
 
     found: Arrays = {}
     for text in texts:
         name, equals, path = text.partition("=")
-        if not equals:
-            found |= read_arrays(text)
-            continue
-        arrays = read_arrays(path)
-        if name not in arrays and len(arrays) != 1:
-            raise UsageError(f"-i {text}", f"no array {name!r} in the file", ", ".join(arrays) or "none")
-        found[name] = arrays.get(name, next(iter(arrays.values())))
+        arrays = read_arrays(path if equals else text)
+        if equals:
+            if name not in arrays and len(arrays) != 1:
+                raise UsageError(f"-i {text}", f"no array {name!r} in the file", ", ".join(arrays) or "none")
+            arrays = {name: arrays.get(name, next(iter(arrays.values())))}
+        if twice := found.keys() & arrays.keys():
+            raise UsageError(f"-i {text}", f"input {min(twice)!r} is given twice", "each input once")
+        found |= arrays
     return found
 
 
-def _trace(program: Program, path: str, target: str | None, level: int, mac: str | None) -> None:
+def _trace(program: Program, path: str, machine: Target, level: int, mac: str | None) -> None:
     from mmac.runtime.trace import write_trace
 
-    write_trace(program, path, target, level, mac)
+    write_trace(program, path, machine, level, mac)
     output.note(f"{path} is the trace of level {program.plan.levels[level]}; ui.perfetto.dev opens it")
 
 
 def _page(
     program: Program,
     path: str,
-    target: str | None,
+    machine: Target,
     mac: str | None,
     constants: str,
     level: int,
@@ -202,8 +227,17 @@ def _page(
 ) -> None:
     from mmac.runtime.page import write_page
 
-    write_page(program, path, target, mac, constants, level=level, host_ms=host_ms)
+    write_page(program, path, machine, mac, constants, level=level, host_ms=host_ms)
     output.note(f"{path} is the report; any browser opens it")
+
+
+def _document(report: Report, layers: bool, results: Mapping[str, Arrays]) -> dict[str, Any]:
+    """The report as JSON types; the host has a time at the levels that ran only."""
+    document = report.to_json(layers)
+    for level in document["levels"]:
+        if level["level"] not in results:
+            level["host_ms"] = None
+    return document | ({"outputs": _describe(results)} if results else {})
 
 
 def _describe(results: Mapping[str, Arrays]) -> list[dict[str, Any]]:
@@ -218,8 +252,8 @@ def _save(results: Mapping[str, Arrays], path: str | None) -> None:
     """Write results as NPZ: under their names, with the level added if there are several."""
     if path is None:
         return
-    from mmac.compiler.files import to_npz
     from mmac.isa.files import write_file
+    from mmac.runtime.arrays import to_npz
 
     several = len(results) > 1
     named = {
@@ -230,16 +264,21 @@ def _save(results: Mapping[str, Arrays], path: str | None) -> None:
     write_file(path, to_npz(named))
 
 
-def _print(report: Report, other: Report, layers: bool, results: Mapping[str, Arrays], out: str | None) -> None:
+def _print(
+    report: Report, other: Report, layers: bool, results: Mapping[str, Arrays], host: int, out: str | None
+) -> None:
     import numpy as np
 
     click.echo(f"{report.model} on {report.target}, {report.mac} cells, {report.constants} constants")
-    output.level_table(report, other)
+    output.level_table(report, other, results)
+    if host:
+        click.echo(f"latency and energy leave out {host} host segment{'s' * (host > 1)}, run by onnxruntime")
     if layers:
         layer_table(report)
     for level, arrays in results.items():
         for name, array in arrays.items():
             values = np.array2string(array.ravel(), 1000, 4, threshold=10, edgeitems=3)
-            click.echo(f"output {name} at {level}: {array.dtype}[{','.join(map(str, array.shape))}] = {values}")
+            about = f"{array.dtype}[{','.join(map(str, array.shape))}]"
+            click.echo(f"output {output.printable(name)} at {level}: {about} = {values}")
     if out:
         click.echo(f"results in {out}")

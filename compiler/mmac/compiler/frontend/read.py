@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import google.protobuf.message
@@ -17,6 +19,8 @@ MIN_OPSET = 13
 
 MAX_OPSET = 27
 """onnxruntime 1.32 has no kernels for QuantizeLinear of opset 28."""
+
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())  # what it says beside its exceptions helps nobody
 
 _FREE_INITIALIZERS = 4
 """IR version from which initializers need not be inputs."""
@@ -40,6 +44,7 @@ def read_model(path: Path) -> ir.Model:
     newest = onnx.defs.onnx_opset_version()
     if not 1 <= opset <= newest:
         raise UnsupportedError(str(path), f"opset {opset}", f"opset 1…{newest}", "export it with opset 17")
+    _check_names(proto, path)
     try:
         model = ir.serde.deserialize_model(proto)
         model.opset_imports.setdefault("", MIN_OPSET)
@@ -73,6 +78,44 @@ def _parse(path: Path) -> onnx.ModelProto:
             str(path), "no complete ONNX model in it", "a model with ir_version, opset and graph outputs"
         )
     return proto
+
+
+def _check_names(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse nodes and graph outputs that read what nothing produces; the order of the nodes does not matter."""
+    _check_graph(proto.graph, frozenset(), str(path))
+    for function in proto.functions:
+        _check_nodes(function.node, frozenset(function.input), f"{path}: function {function.name!r}")
+
+
+def _check_graph(graph: onnx.GraphProto, outer: Set[str], where: str) -> None:
+    """`outer` names the values of the graphs around it."""
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    known |= outer | {tensor.values.name for tensor in graph.sparse_initializer}
+    produced = _check_nodes(graph.node, known, where)
+    for output in graph.output:
+        if output.name not in produced:
+            raise MalformedError(
+                where, f"nothing produces the output {output.name!r}", "a result of a node", "export the model again"
+            )
+
+
+def _check_nodes(nodes: Sequence[onnx.NodeProto], outer: Set[str], where: str) -> Set[str]:
+    """Everything that can be read after the nodes."""
+    known = outer | {name for node in nodes for name in node.output}
+    for node in nodes:
+        here = f"{where}: node {node.name or node.op_type!r}"
+        for name in node.input:
+            if name and name not in known:
+                raise MalformedError(
+                    here,
+                    f"reads {name!r}, which nothing produces",
+                    "model inputs, initializers and results of nodes",
+                    "export the model again",
+                )
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _check_graph(graph, known, here)
+    return known
 
 
 def _map_external(model: ir.Model, path: Path) -> None:
