@@ -14,11 +14,23 @@ import onnx_ir as ir
 DOMAIN = "mmac"
 VERSION = 1
 
-# The raw byte of an 8-bit integer (two's complement for int8) as an index.
-_ROW = """
-    wide = Cast <to = 6> (x)
-    byte_values = Constant <value = int32 {256}> ()
-    row = Mod (wide, byte_values)
+# The raw bytes of x (two's complement for int8) as indices [1, size].  GatherElements is ten times as fast with them as
+# Gather.
+_BYTES = """
+    byte = Cast <to = 2> (x)
+    index = Cast <to = 6> (byte)
+    one_row = Constant <value_ints = [1, -1]> ()
+    row = Reshape (index, one_row)
+    x_shape = Shape (x)
+"""
+
+# data f32 [digits, size]: the digits of each value of x.
+_DATA = """
+    table_shape = Shape (data_table)
+    digit_rows = Slice (table_shape, zero, one)
+    repeats = Concat <axis = 0> (digit_rows, one)
+    repeated = Expand (row, repeats)
+    looked_up = GatherElements <axis = 1> (data_table, repeated)
 """
 
 _INDICES = """
@@ -58,8 +70,6 @@ _ROUND = """
 """
 
 _CONV = """
-    looked_up = Gather <axis = 1> (data_table, row)
-    x_shape = Shape (x)
     x_rest = Slice (x_shape, one, end)
     x_batched = Concat <axis = 0> (minus_one, x_rest)
     data = Reshape (looked_up, x_batched)
@@ -85,7 +95,8 @@ _CONV_SCALE = """
 """
 
 _MATMUL = """
-    data = Gather <axis = 1> (data_table, row)
+    x_digits = Concat <axis = 0> (minus_one, x_shape)
+    data = Reshape (looked_up, x_digits)
     weights = Cast <to = 1> (w)
     sums = MatMul (data, weights)
     sums_shape = Shape (sums)
@@ -126,7 +137,9 @@ _MUL = """
 """
 
 _TABLE = """
-    y = Gather <axis = 0> (table, row)
+    one_table = Reshape (table, one_row)
+    found = GatherElements <axis = 1> (one_table, row)
+    y = Reshape (found, x_shape)
 """
 
 _MAX_POOL = """
@@ -171,15 +184,15 @@ _RESULT = "y_zero_point, y_min, y_max, y_type"
 _BODIES = {
     "Conv": (
         f"<{_POOL}, dilations, group, digit_weights, x_zero_point, {_RESULT}> (x, data_table, w, bias, scale)",
-        (_ROW, _INDICES, _CONV, _ADD_DIGITS, _CONV_SCALE, _ROUND),
+        (_BYTES, _INDICES, _DATA, _CONV, _ADD_DIGITS, _CONV_SCALE, _ROUND),
     ),
     "MatMul": (
         f"<digit_weights, x_zero_point, {_RESULT}> (x, data_table, w, bias, scale)",
-        (_ROW, _INDICES, _MATMUL, _ADD_DIGITS, _MATMUL_SCALE, _ROUND),
+        (_BYTES, _INDICES, _DATA, _MATMUL, _ADD_DIGITS, _MATMUL_SCALE, _ROUND),
     ),
     "Add": (f"<a_zero_point, b_zero_point, a_ratio, b_ratio, {_RESULT}> (a, b)", (_CENTER, _ADD, _ROUND)),
     "Mul": (f"<a_zero_point, b_zero_point, scale, {_RESULT}> (a, b)", (_CENTER, _MUL, _ROUND)),
-    "Table": ("(x, table)", (_ROW, _TABLE)),
+    "Table": ("(x, table)", (_BYTES, _TABLE)),
     "MaxPool": (f"<{_POOL}, dilations> (x)", (_MAX_POOL,)),
     "AveragePool": (
         f"<{_POOL}, count_include_pad, x_zero_point, scale, {_RESULT}> (x, count)",
