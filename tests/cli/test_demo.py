@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmac.compiler import PASS_NAMES
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session
 from tests.commands import DATA, mmac
@@ -36,7 +37,7 @@ def test_json(demo: tuple[Path, dict[str, object], float]) -> None:
         values = [level[key] for level in levels]
         assert values == sorted(values)
     assert about["program"] == str(folder / "fashion_mnist_cnn.mmac")
-    assert len(list((folder / "stages").iterdir())) == 11
+    assert len(list((folder / "stages").iterdir())) == len(PASS_NAMES)
 
 
 def test_takes_less_than_20_seconds(demo: tuple[Path, dict[str, object], float]) -> None:

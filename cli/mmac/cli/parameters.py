@@ -52,6 +52,12 @@ _COMPILATION = (
         show_default=True,
         help="How a range follows from the samples.",
     ),
+    click.option(
+        "--correct/--no-correct",
+        default=True,
+        show_default=True,
+        help="Fit bias and scale of each level to the samples.",
+    ),
     target_option,
     dim_option,
 )
@@ -69,6 +75,7 @@ def compile_options(
     budgets: str | None,
     calibration: str | None,
     calibration_method: str,
+    correct: bool,
     target: str | None,
     dims: Sequence[str],
 ) -> Options:
@@ -83,6 +90,7 @@ def compile_options(
         budgets=read_budgets(budgets, len(chosen)) if budgets else {},
         calibration=read_calibration(calibration) if calibration else None,
         method=calibration_method,
+        correct=correct,
         target=target or Options.target,
         dims=parse_dims(dims),
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mmac.compiler.emit import Emit
 from mmac.compiler.frontend import ImportModel
-from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms
+from mmac.compiler.graph import Budget, Correct, Fold, Partition, Quantize, Terms
 from mmac.compiler.passes import Pass
 from mmac.compiler.tile import Allocate, Pack, Schedule, Tile, TileProgram
 from mmac.compiler.tile.check import check
@@ -40,6 +40,7 @@ class Options:
         budgets: per-layer budgets by layer name or glob (`mmac.compiler.graph.Budget`).
         calibration: input name to array [samples, …]; None calibrates on one synthetic sample, with a warning.
         method: calibrator of onnxruntime: ``minmax``, ``entropy`` or ``percentile``.
+        correct: fit bias and scale of each level to the calibration samples (`mmac.compiler.graph.Correct`).
         target: name of a packaged target or path of a TOML file.
         dims: numbers for symbolic input dimensions.
     """
@@ -48,6 +49,7 @@ class Options:
     budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, npt.NDArray[np.generic]] | None = None
     method: str = "minmax"
+    correct: bool = True
     target: str = "vc707"
     dims: Mapping[str, int] = field(default_factory=dict)
 
@@ -74,6 +76,7 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
         Quantize(options.calibration, options.method),
         Budget(options.levels, options.budgets),
         Partition(),
+        Correct(options.calibration if options.correct else None),
         Terms(),
         Tile(machine),
         Pack(),
@@ -84,7 +87,8 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
 
 
 PASS_NAMES = tuple(
-    p.name for p in (ImportModel, Fold, Quantize, Budget, Partition, Terms, Tile, Pack, Schedule, Allocate, Emit)
+    p.name
+    for p in (ImportModel, Fold, Quantize, Budget, Partition, Correct, Terms, Tile, Pack, Schedule, Allocate, Emit)
 )
 
 

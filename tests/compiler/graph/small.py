@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from mmac.compiler.frontend import ImportModel
-from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms
+from mmac.compiler.graph import Budget, Correct, Fold, Partition, Quantize, Terms
 from mmac.isa.plan import FULL, Level
 
 Array = npt.NDArray[Any]
@@ -73,7 +73,8 @@ def stages(
     """The model after each pass, by the pass's name."""
     result = {"import": imported(proto, folder)}
     state = result["import"]
-    for step in (Fold(), Quantize(samples(proto)), Budget(levels, **budget), Partition(), Terms()):
+    data = samples(proto)
+    for step in (Fold(), Quantize(data), Budget(levels, **budget), Partition(), Correct(data), Terms()):
         state = result[step.name] = step.apply(state)
     return result
 

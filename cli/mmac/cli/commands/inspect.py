@@ -125,7 +125,7 @@ def _run(model: str, options: Options, last: str, level: str | None) -> tuple[St
     position = None if level is None else Plan(tuple(options.levels), ()).index(level)
     seen: deque[Any] = deque(maxlen=2)
     with output.progress("inspect") as step:
-        stop = last if position is None else "partition"
+        stop = last if position is None else "correct"
         run_passes(model, options, stop, step, lambda _, stage: seen.append(stage))
     if position is not None:
         return seen[-1], Terms(position).apply(seen[-1])

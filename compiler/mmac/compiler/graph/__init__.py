@@ -2,6 +2,7 @@
 
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS, Budget
+from mmac.compiler.graph.correct import Correct
 from mmac.compiler.graph.edit import SOURCE
 from mmac.compiler.graph.execute import run, session
 from mmac.compiler.graph.fold import Fold
@@ -19,6 +20,7 @@ __all__ = [
     "SOURCE",
     "UNIT",
     "Budget",
+    "Correct",
     "Fold",
     "Partition",
     "Quantize",

@@ -47,7 +47,7 @@ def calibrate(
     """
     if method not in METHODS:
         raise UsageError(f"calibration method {method!r}", "no such method", ", ".join(METHODS))
-    feeds = _synthetic(model) if data is None else _batches(model, data)
+    feeds = _synthetic(model) if data is None else batches(model, data)
     inputs = {value.name for value in model.graph.inputs}
     outputs = [value.name for value in model.graph.outputs]
     inner = [name for name in values if name not in inputs and name not in outputs]
@@ -122,7 +122,7 @@ def _synthetic(model: ir.Model) -> Iterator[dict[str, Array]]:
     yield feed
 
 
-def _batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+def batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
     """Cut the arrays into what one run takes (axis 0 of each input), leaving out an incomplete last piece."""
     names = {value.name or "" for value in model.graph.inputs}
     if set(data) != names:

@@ -9,6 +9,9 @@ import onnx_ir as ir
 _SHOWN_ELEMENTS = 8
 """Constants of at most so many elements are printed."""
 
+_SHOWN_CHARACTERS = 200
+"""Longer metadata (constants of levels, in base64) are cut."""
+
 _INDENT = "  "
 
 
@@ -39,12 +42,18 @@ def _node(node: ir.Node) -> Iterator[str]:
     plain = [attr for attr in node.attributes.values() if attr.type != ir.AttributeType.GRAPH]
     attributes = ", ".join(f"{attr.name}={_attribute(attr)}" for attr in plain)
     yield f"{outputs} = {operator}({inputs})" + (f" {{{attributes}}}" if attributes else "")
-    about = [f'"{node.name}"', *(f"{key} = {text!r}" for key, text in sorted(node.metadata_props.items()))]
+    about = [f'"{node.name}"', *(f"{key} = {_shown(text)}" for key, text in sorted(node.metadata_props.items()))]
     yield f"{_INDENT}# {', '.join(about)}"
     for attr in node.attributes.values():
         if attr.type == ir.AttributeType.GRAPH:
             yield f"{_INDENT}{attr.name}:"
             yield from (2 * _INDENT + line for line in _graph(attr.as_graph()))
+
+
+def _shown(text: str) -> str:
+    if len(text) <= _SHOWN_CHARACTERS:
+        return repr(text)
+    return f"{text[: _SHOWN_CHARACTERS // 4]!r}… ({len(text)} characters)"
 
 
 def _typed(value: ir.Value) -> str:

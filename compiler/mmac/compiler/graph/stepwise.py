@@ -1,0 +1,123 @@
+"""A model run step by step on many samples, in several variants side by side, with only the live values in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from mmac.compiler.graph.bodies import DOMAIN
+from mmac.compiler.graph.constants import is_constant
+from mmac.compiler.graph.execute import session
+
+Array = npt.NDArray[Any]
+Values = list[Array]
+"""One value: for each variant an array [samples, *shape]. Variants that are equal so far share one array."""
+Layer = Callable[[ir.Node, Values], Values]
+"""What an array layer makes of its data."""
+
+
+def walk(model: ir.Model, feeds: Sequence[Mapping[str, Array]], variants: int, layer: Layer) -> dict[str, Values]:
+    """Run `model` from its inputs to its outputs.
+
+    Args:
+        model: an exact model (after `terms`).
+        feeds: the inputs of each sample.
+        variants: how many there are.
+        layer: computes Conv and MatMul of the domain ``mmac``; onnxruntime everything else.
+
+    Returns:
+        The outputs of the model.
+    """
+    values: dict[str, Values] = {name: [np.stack([feed[name] for feed in feeds])] * variants for name in feeds[0]}
+    steps = _steps(model.graph)
+    last = {name: number for number, step in enumerate(steps) for name in _names(_read(step))}
+    kept = _names(model.graph.outputs)
+    for number, step in enumerate(steps):
+        if _is_layer(step[0]):
+            values[_name(step[0].outputs[0])] = layer(step[0], values[_name(step[0].inputs[0])])
+        else:
+            values.update(_run(model, step, values))
+        for name in [name for name in values if last.get(name, number) <= number and name not in kept]:
+            del values[name]
+    return {name: values[name] for name in kept}
+
+
+def _is_layer(node: ir.Node) -> bool:
+    return node.domain == DOMAIN and node.op_type in ("Conv", "MatMul")
+
+
+def _steps(graph: ir.Graph) -> list[list[ir.Node]]:
+    """The nodes in order: array layers alone, what lies between them together."""
+    steps: list[list[ir.Node]] = []
+    for node in graph:
+        if not steps or _is_layer(node) or _is_layer(steps[-1][0]):
+            steps.append([])
+        steps[-1].append(node)
+    return steps
+
+
+def _read(step: Sequence[ir.Node]) -> list[ir.Value]:
+    """Run-time values that nodes read and do not make, those of their subgraphs included."""
+    inner = {id(value) for node in step for value in _made(node)}
+    read = {value: None for node in step for value in _used(node) if id(value) not in inner and not is_constant(value)}
+    return list(read)
+
+
+def _made(node: ir.Node) -> list[ir.Value]:
+    """What a node and the nodes in its subgraphs make."""
+    return [*node.outputs, *(value for graph in _subgraphs(node) for value in (*graph.inputs, *_all_made(graph)))]
+
+
+def _all_made(graph: ir.Graph) -> list[ir.Value]:
+    return [value for node in graph for value in _made(node)]
+
+
+def _used(node: ir.Node) -> list[ir.Value]:
+    """What a node and the nodes in its subgraphs read."""
+    inner = [value for graph in _subgraphs(node) for value in (*graph.outputs, *(v for n in graph for v in _used(n)))]
+    return [value for value in (*node.inputs, *inner) if value is not None]
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    return [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
+
+
+def _run(model: ir.Model, step: Sequence[ir.Node], values: Mapping[str, Values]) -> dict[str, Values]:
+    """What onnxruntime makes of some nodes, sample by sample."""
+    inside = set(step)
+    outputs = [
+        value
+        for node in step
+        for value in node.outputs
+        if value.is_graph_output() or any(user not in inside for user in value.consumers())
+    ]
+    inputs = _read(step)
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    called = {node.op_identifier(): None for node in step}
+    functions = [model.functions[name] for name in called if name in model.functions]
+    runner = session(ir.Model(graph, ir_version=model.ir_version, functions=functions))
+    names, results = _names(outputs), [value.name or "" for value in graph.outputs]
+    done: dict[tuple[int, ...], list[Array]] = {}
+    made: dict[str, Values] = {name: [] for name in names}
+    for arrays in zip(*(values[name] for name in _names(inputs)), strict=True):
+        key = tuple(map(id, arrays))
+        if key not in done:
+            samples = zip(*(map(np.asarray, array) for array in arrays), strict=True)
+            feeds = [dict(zip(_names(inputs), sample, strict=True)) for sample in samples]
+            made_of = [runner.run(results, feed) for feed in feeds]
+            done[key] = [np.stack(column) for column in zip(*made_of, strict=True)]
+        for name, array in zip(names, done[key], strict=True):
+            made[name].append(array)
+    return made
+
+
+def _names(values: Sequence[ir.Value]) -> list[str]:
+    return [_name(value) for value in values]
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
