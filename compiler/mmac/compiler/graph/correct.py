@@ -48,7 +48,7 @@ class Correct(Pass[ir.Model, ir.Model]):
     Needs: a partitioned model with its plan.
 
     Guarantees: ``mmac.level_bias`` and ``mmac.level_scale`` on the array layers for which they differ from one level
-    to another. Where nothing is dropped, nothing changes. Layers that have them already (from training) keep them.
+    to another. Where nothing is dropped, nothing changes. A model that brings such constants (from training) keeps them.
 
     Before: ``mmac.Conv "c1" {mmac.alpha: "8,64"}``. After: ``… mmac.level_bias: …, mmac.level_scale: …``.
 
@@ -66,7 +66,9 @@ class Correct(Pass[ir.Model, ir.Model]):
             MalformedError: calibration data that do not fit the model's inputs.
         """
         result = model.clone()
-        if self.data is None:
+        if self.data is None or any(
+            BIAS in node.metadata_props or SCALE in node.metadata_props for node in result.graph
+        ):
             return result
         full = _untruncated(model)
         layers = _Layers(result, full)
@@ -83,7 +85,7 @@ _BYTES_PER_VALUE = 4
 
 def _largest(model: ir.Model) -> int:
     """Elements of the largest result of a node."""
-    return max(math.prod(static_shape(value) or ()) for node in model.graph for value in node.outputs)
+    return max((math.prod(static_shape(value) or ()) for node in model.graph for value in node.outputs), default=1)
 
 
 def _untruncated(model: ir.Model) -> ir.Model:
@@ -93,8 +95,6 @@ def _untruncated(model: ir.Model) -> ir.Model:
     for node in full.graph:
         if ALPHA in node.metadata_props:
             node.metadata_props.update({ALPHA: str(FULL.alpha), BETA: str(FULL.beta)})
-            node.metadata_props.pop(BIAS, None)
-            node.metadata_props.pop(SCALE, None)
     return full
 
 
@@ -119,18 +119,11 @@ class _Layers:
                 results.append(results[0])
             else:
                 sums = kernel.sums(x, own)
-                if not is_corrected(call.node):
-                    own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)))
+                own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)))
                 results.append(kernel.requantize(sums, own))
             at_levels.append(own)
-        if not is_corrected(call.node):
-            _note(call.node, whole, at_levels)
+        _note(call.node, whole, at_levels)
         return results
-
-
-def is_corrected(node: ir.Node) -> bool:
-    """Whether an array layer brings its own constants per level."""
-    return BIAS in node.metadata_props or SCALE in node.metadata_props
 
 
 def fit(target: Real, sums: Real, low: Real, high: Real) -> tuple[Array, Array]:
