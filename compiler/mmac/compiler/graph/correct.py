@@ -48,7 +48,8 @@ class Correct(Pass[ir.Model, ir.Model]):
     Needs: a partitioned model with its plan.
 
     Guarantees: ``mmac.level_bias`` and ``mmac.level_scale`` on the array layers for which they differ from one level
-    to another. Where nothing is dropped, nothing changes. A model that brings such constants (from training) keeps them.
+    to another. Where nothing is dropped, nothing changes. A model that brings such constants (from training) keeps
+    them.
 
     Before: ``mmac.Conv "c1" {mmac.alpha: "8,64"}``. After: ``… mmac.level_bias: …, mmac.level_scale: …``.
 
