@@ -14,7 +14,7 @@ import pytest
 
 from mmac.compiler.graph import Terms
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
-from mmac.compiler.pipeline import PASS_NAMES, Options, passes
+from mmac.compiler.pipeline import Options, passes
 from mmac.compiler.tile.check import check
 from mmac.compiler.tile.rings import Token
 from mmac.isa.errors import MalformedError
@@ -40,14 +40,14 @@ def partitioned(name: str, folder) -> ir.Model:
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
     state = path
-    for step in passes(Options(calibration=nets.inputs(model, 7)))[: PASS_NAMES.index("partition") + 1]:
+    for step in passes(Options(calibration=nets.inputs(model, 7)))[:5]:
         state = step.apply(state)
     return state
 
 
 def back_end(model: ir.Model, target: Target) -> Program:
     state: Any = Terms().apply(model)
-    for step in passes(Options(), target)[PASS_NAMES.index("tile") :]:
+    for step in passes(Options(), target)[6:]:
         state = step.apply(state)
         if not isinstance(state, Program):
             check(state)
