@@ -212,10 +212,18 @@ def test_compact_zero_points_are_all() -> None:
 
 
 def test_only_data_that_are_truncated_get_compact_zero_points(tmp_path: Path) -> None:
-    proto = model("(float[1,16] x) => (float[a,b] y) { y = MatMul (x, k) }", k=np.eye(16, dtype=F) * F(0.5))
+    """Not the model's inputs, nor what no array layer reads."""
+    half = np.eye(16, dtype=F) * F(0.5)
+    proto = model("(float[1,16] x) => (float[a,b] y) { m = MatMul (x, k) y = MatMul (m, k) }", k=half)
     data = {"x": np.linspace(-120, 135, 16, dtype=F)[None]}
     zeros = {name: zero for name, (_, zero) in points(quantized(proto, tmp_path, data)).items()}
-    assert zeros == {"x": 122, "y_float": 120}
+    assert zeros == {"x": 120, "m": 122, "y_float": 120}
+
+
+def test_values_that_no_scale_can_hold(tmp_path: Path) -> None:
+    proto = model("(float[1,16] x) => (float[a,b] y) { m = MatMul (x, w[16,16]) y = Exp (m) }")
+    with pytest.raises(MalformedError, match=r"calibration of 'm': values from .* to .*; finite values up to 1e\+30"):
+        quantized(proto, tmp_path, {"x": np.full((2, 16), 1e30, F)})
 
 
 def test_synthetic_data_warn_and_are_repeatable(tmp_path: Path) -> None:
@@ -270,7 +278,7 @@ def test_inputs_of_different_batches(tmp_path: Path) -> None:
     data = {name: rng.standard_normal(size).astype(F) for name, size in sizes.items()}
     found = points(quantized(model(TWO_INPUTS), tmp_path, data))
     for name in ("sequence", "state"):
-        assert found[name][0] == Affine.for_terms(float(data[name].min()), float(data[name].max())).scale
+        assert found[name][0] == F((data[name].max() - data[name].min()) / 255)
     data["state"] = data["state"][:2]
     with pytest.raises(MalformedError, match=r"different numbers of samples: .*'sequence': 3, 'state': 2"):
         quantized(model(TWO_INPUTS), tmp_path, data)

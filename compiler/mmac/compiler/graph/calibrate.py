@@ -23,6 +23,8 @@ METHODS = ("minmax", "entropy", "percentile")
 Range = tuple[float, float]
 
 _SEED = 2021
+_LARGEST = 1e30
+"""Magnitude beyond which products of scales leave binary32."""
 _HISTOGRAM: dict[str, dict[str, Any]] = {
     # onnxruntime.quantization.calibrate.create_calibrator's own defaults, but asymmetric.
     "entropy": {"num_bins": 128, "num_quantized_bins": 128, "percentile": None},
@@ -43,7 +45,7 @@ def calibrate(
 
     Raises:
         UsageError: no such method.
-        MalformedError: calibration data of the wrong name, shape or type.
+        MalformedError: calibration data of the wrong name, shape or type, or values that no scale can hold.
     """
     if method not in METHODS:
         raise UsageError(f"calibration method {method!r}", "no such method", ", ".join(METHODS))
@@ -58,7 +60,16 @@ def calibrate(
         seen = dict(zip(wanted, _run(runner, wanted, feed), strict=True)) if wanted else {}
         seen.update({name: feed[name] for name in values if name in inputs})
         collector.collect(seen)
-    return collector.ranges()
+    found = collector.ranges()
+    for name, edges in found.items():
+        if not np.isfinite(edges).all() or max(map(abs, edges)) > _LARGEST:
+            raise MalformedError(
+                f"calibration of {name!r}",
+                f"values from {edges[0]:g} to {edges[1]:g}",
+                f"finite values up to {_LARGEST:g}",
+                "calibrate with samples as the model expects them",
+            )
+    return found
 
 
 def _run(runner: ort.InferenceSession, names: list[str], feed: dict[str, Array]) -> list[Array]:

@@ -27,11 +27,11 @@ class Quantize(Pass[ir.Model, ir.Model]):
 
     Needs: a folded model with static shapes.
 
-    Guarantees: activations are uint8 (asymmetric, one scale per tensor; zero points of array layers' inputs as
-    `Affine.for_terms` chooses them), weights int8 (symmetric, one scale per output channel, −127…127), biases int32
-    at the product of both scales, and no sum can overflow int32.  There is no rounding inside an operation and its
-    clamp, nor inside a chain of element-wise operators.  What mMAC cannot compute stays float.  A model that has
-    QuantizeLinear already keeps all its scales and zero points.
+    Guarantees: activations are uint8 (asymmetric, one scale per tensor; zero points of what array layers read, the
+    model's inputs apart, as `Affine.for_terms` chooses them), weights int8 (symmetric, one scale per output channel,
+    −127…127), biases int32 at the product of both scales, and no sum can overflow int32.  There is no rounding inside
+    an operation and its clamp, nor inside a chain of element-wise operators.  What mMAC cannot compute stays float.  A
+    model that has QuantizeLinear already keeps all its scales and zero points.
 
     Before: ``y = Relu(Conv(x, w, b))``.  After: ``y = DQ(Q(Relu(Conv(DQ(Q(x)), DQ(w8), DQ(b32)))))``.
 
@@ -76,7 +76,9 @@ class Quantize(Pass[ir.Model, ir.Model]):
         names = [value.name or "" for value in values]
         ranges = calibrate(model, names, self.data, self.method)
         affines: dict[ir.Value, Affine] = {}
-        truncated = {value for cluster in clusters if cluster.operator.unit == "array" for value in cluster.inputs}
+        array = (cluster for cluster in clusters if cluster.operator.unit == "array")
+        # the first layer keeps all terms of the model's inputs, unless a plan says otherwise
+        truncated = {value for cluster in array for value in cluster.inputs if not value.is_graph_input()}
         for group in _sharing_groups(clusters, values):
             low = min(ranges[value.name or ""][0] for value in group)
             high = max(ranges[value.name or ""][1] for value in group)
