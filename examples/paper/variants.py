@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 
+from examples.paper import quoted
 from examples.paper.networks import Costs, Network, Rule, all_terms, anything, depthwise, depthwise_or_all_terms
+from mmac.runtime.energy import Part
 from mmac.runtime.report import Report
 from mmac.runtime.targets import Target
 
@@ -18,17 +21,33 @@ ON_CHIP_BYTES = 1 << 28
 """A global buffer that holds the image of any network here."""
 
 
+def constant(gamma: int) -> float:
+    """The energy of a cell's cycle does not depend on γ: what the model says."""
+    return 1.0
+
+
+def measured_slope(gamma: int) -> float:
+    """Energy of a cell's cycle at γ over the one that the model has: a line through the two measured ones.
+
+    They are of the cell with its own bus register; the one with a shared register is taken to fall alike.
+    """
+    (low, first), (high, last) = quoted.RELATIVE_BY_GAMMA.items()
+    return (first + (last - first) * (gamma - low) / (high - low)) / quoted.RELATIVE_ENERGY["own bus register"]
+
+
 @dataclass(frozen=True)
 class Variant:
     """A set of assumptions: a changed target, what may run on the multipliers, and layers that are not counted.
 
-    `omitted` are positions of array layers, in program order.
+    `omitted` are positions of array layers, in program order; `cell_energy` is a factor on the energy of the cells by
+    the level's γ.
     """
 
     name: str
     change: Change = lambda target: target
     rule: Rule = anything
     omitted: tuple[int, ...] = ()
+    cell_energy: Callable[[int], float] = constant
 
 
 def unlimited_dram(target: Target) -> Target:
@@ -60,21 +79,29 @@ def no_background(target: Target) -> Target:
     return replace(target, constants=constants)
 
 
-def slow_start(target: Target) -> Target:
-    """A fixed cost of 500 cycles for every tile product."""
-    return replace(target, array=replace(target.array, pipeline_cycles=500))
+def longer_products(target: Target) -> Target:
+    """A fixed cost of 500 cycles more for every tile product, on the array and on the multipliers."""
+    array = target.array
+    return replace(target, array=replace(array, pipeline_cycles=array.pipeline_cycles + 500))
 
 
-def blocks(rows: int, columns: int, cells: float = 1.0) -> Change:
-    """Blocks of another shape; `cells` times as many cells, and encoders in proportion to the rows."""
+def blocks(rows: int, columns: int) -> Change:
+    """Blocks of another shape, as many cells, and encoders in proportion to the rows."""
 
     def change(target: Target) -> Target:
         array = target.array
-        count = max(1, round(target.cell_count * cells) // (rows * columns))
+        count = max(1, target.cell_count // (rows * columns))
         encoders = max(1, array.encoders * rows // array.rows)
         return replace(target, array=replace(array, blocks=count, rows=rows, columns=columns, encoders=encoders))
 
     return change
+
+
+def one_block(target: Target) -> Target:
+    """All cells in one block, as square as their number allows: 64 × 64 on vc707, 16 × 32 on zedboard."""
+    cells = target.cell_count
+    rows = max(n for n in range(1, isqrt(cells) + 1) if cells % n == 0)
+    return blocks(rows, cells // rows)(target)
 
 
 def larger(target: Target) -> Target:
@@ -92,6 +119,9 @@ ONE_ARRAY = Variant("no multipliers: the array does everything", no_multipliers)
 FULL = Variant(
     "multipliers only for depthwise and full-term layers, weights on chip", resident_weights, depthwise_or_all_terms
 )
+
+SLOPE = Variant("a cell's energy falls with γ, as measured", cell_energy=measured_slope)
+SLOPE_ONE_ARRAY = Variant("no multipliers, a cell's energy falls with γ", no_multipliers, cell_energy=measured_slope)
 
 VARIANTS: tuple[Variant, ...] = (
     DEFAULT,
@@ -113,8 +143,11 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("blocks of 1 × 16", blocks(1, 16)),
     Variant("blocks of 4 × 16", blocks(4, 16)),
     Variant("blocks of 8 × 8", blocks(8, 8)),
-    Variant("one block of 64 × 64, no multipliers", both(no_multipliers, blocks(64, 64))),
-    Variant("500 cycles more for every tile product", slow_start),
+    Variant("all cells in one square block, no multipliers", both(no_multipliers, one_block)),
+    Variant("500 cycles more for every tile product", longer_products),
+    # the cells
+    SLOPE,
+    SLOPE_ONE_ARRAY,
     # together
     FULL,
     Variant("multipliers only for depthwise and full-term layers, last not counted", lambda target: target,
@@ -151,13 +184,16 @@ def outcome(network: Network, target: Target, variant: Variant) -> Outcome:
     changed = variant.change(target)
     report = Costs(network.name, network.program(changed, variant.rule), changed).report
     latency, energy = without(report, variant.omitted)
+    for i, level in enumerate(report.levels):
+        cells = sum(report.energy_split_mj[part][i] for part in (Part.TERM_PAIRS, Part.MOVEMENT))
+        energy[i] += (variant.cell_energy(level.gamma) - 1) * cells
     return Outcome(variant, latency, energy, sorted(changed.overflow()))
 
 
 def without(report: Report, omitted: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Latency and energy per level without some array layers."""
+    """Latency and energy per level without some array layers; each once, and only those that there are."""
     layers = [layer for layer in report.layers if layer.op == "arraylayer"]
-    left_out = [layers[position] for position in omitted]
+    left_out = [layers[i] for i in {position % len(layers) for position in omitted if layers}]
     latency = [row.latency_ms - sum(layer.latency_ms[i] for layer in left_out) for i, row in enumerate(report.levels)]
     energy = [row.energy_mj - sum(layer.energy_mj[i] for layer in left_out) for i, row in enumerate(report.levels)]
     return latency, energy

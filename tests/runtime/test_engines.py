@@ -49,15 +49,6 @@ def test_completed_names_stand_at_the_last_node_of_their_code() -> None:
         assert len(segment.completed) == len(segment.nodes)
 
 
-@pytest.mark.parametrize("tensor", [None, TensorInfo("b", "uint8", SHAPE)])
-def test_debug_outputs_must_lie_in_dram(tensor: TensorInfo | None) -> None:
-    made = dataclasses.replace(
-        program(), tensors=() if tensor is None else (tensor,), debug=(DebugEntry(0, 9, "conv1", "Conv", 0, ("b",)),)
-    )
-    with pytest.raises(VerificationError, match="debug entry of conv1: b is no tensor in DRAM"):
-        engines.split(made, structure.parse(made.code))
-
-
 def test_unknown_engine() -> None:
     with pytest.raises(UsageError, match="fast, reference"):
         engines.create("slow", program(), ())

@@ -1,4 +1,4 @@
-"""Energy: action counts times energy per action, plus static power times latency, split by where it goes."""
+"""Energy: action counts times energy per action, plus what latency costs, split by where it goes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Part(StrEnum):
     DRAM = "dram"  # by bytes moved, and what the memory needs all the time
     REQUANTIZATION = "requantization"
     VECTOR = "vector"
+    CONTROL = "control"  # sequencer, DMA and memory controller, in every cycle
     STATIC = "static"
 
 
@@ -80,8 +81,9 @@ def energy_mj(
         for action, price in prices.items():
             if action in actions:
                 parts[part] += actions[action] * price * MJ_PER_PJ
-    # W × ms = mJ
     table, time_ms = target.energies(constants), latency_ms(cycles, target)
+    parts[Part.CONTROL] += cycles * table.control_pj_per_cycle * MJ_PER_PJ
+    # W × ms = mJ
     parts[Part.STATIC] += table.static_w * time_ms
     parts[Part.DRAM] += table.dram_background_w * time_ms
     return parts

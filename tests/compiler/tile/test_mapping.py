@@ -13,7 +13,7 @@ from mmac.compiler.tile.rings import Rings
 from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS
-from mmac.runtime.targets import load_target
+from mmac.runtime.targets import Multipliers, load_target
 from tests.compiler import nets
 
 BUDGETS = tuple((level.alpha, level.beta) for level in PAPER_LEVELS)
@@ -84,6 +84,46 @@ def test_depthwise_layers_and_layers_with_all_their_terms_run_on_the_multipliers
     assert units == [table.Unit.MULTIPLIERS, table.Unit.MULTIPLIERS, table.Unit.ARRAY]
     without = replace(target, multipliers=None)
     assert mapping.search(depthwise, without, "layer").unit == table.Unit.ARRAY
+
+
+def words(m, shape, unit):
+    """Words that the busiest unit needs for a tile and for the last one of the channels, output by output."""
+    depth = m.reduction * shape.window.kernel[0] * shape.window.kernel[1]
+    most = 0
+    for channels in {m.channels, (shape.y[3] - 1) % m.channels + 1}:
+        outputs = range(m.batch * m.rows * m.columns * channels)
+        most = max(most, *(len({o % channels for o in outputs[u :: unit.units]}) for u in range(unit.units)))
+    return most * -(-depth // unit.taps)
+
+
+@given(shapes(), st.sampled_from([(1, 1), (4, 3), (6, 9)]), st.integers(1, 12))
+def test_what_the_multipliers_get_fits_their_stores(shape, size, depth):
+    unit = Multipliers(*size, depth)
+    target = replace(load_target("vc707"), multipliers=unit)
+    shape = replace(shape, budgets=((64, 5),), group_terms=60, raw=True)
+    m = mapping.search(shape, target, "layer")
+    assert m.unit == table.Unit.ARRAY or words(m, shape, unit) <= depth
+
+
+def test_a_deep_reduction_is_cut_for_the_multipliers():
+    """1280 values are 143 words of 9: on the array with whole weights, or in cuts on the multipliers."""
+    shape = mapping.LayerShape((1, 7, 7, 1280), (1, 7, 7, 64), Window((1, 1)), 1, ((64, 5),) * 8, 50, raw=True)
+    target = load_target("vc707")
+    large = replace(target, multipliers=replace(target.multipliers, words=143))
+    assert mapping.search(shape, large, "layer").reduction == 1280
+    cut = mapping.search(shape, target, "layer")
+    assert cut.unit == table.Unit.MULTIPLIERS
+    assert cut.reduction < 1280
+    assert words(cut, shape, target.multipliers) <= target.multipliers.words
+
+
+def test_rankers_are_part_of_the_cost():
+    shape = mapping.LayerShape((1, 7, 7, 256), (1, 7, 7, 256), Window((1, 1)), 1, ((64, 5),) * 8, 50)
+    target = replace(load_target("vc707"), multipliers=None)
+    plain, raw = (mapping.search(replace(shape, raw=raw), target, "layer").cycles for raw in (False, True))
+    assert plain < raw
+    more = replace(target, array=replace(target.array, rankers=1 << 16))
+    assert mapping.search(replace(shape, raw=True), more, "layer").cycles == plain
 
 
 def test_the_buffer_is_faster_than_dram():

@@ -79,15 +79,14 @@ def test_a_walk_along_the_level() -> None:
     assert HERE.extents(view)[3].tolist() == [2, 2, 1]
 
 
-def mmac_op(ic: int, oc: int, x_channels: int, y_channels: int, y_size: int) -> Op:
-    def view(height: int, channels: int, size: int) -> View:
-        return View(
-            0, 1, 0, (1, 9, 9, size), (0, 1, 1, 1), (Step(0, 1), Step(0, height), Step(0, 9), Step(0, channels))
-        )
+def mmac_op(ic: int, oc: int, x_channels: int, y_channels: int, y_size: int, first: int = 0) -> Op:
+    def view(height: int, channels: int, size: int, start: int = 0) -> View:
+        walk = (Step(0, 1), Step(0, height), Step(0, 9), Step(start, channels))
+        return View(0, 1, 0, (1, 9, 9, size), (0, 1, 1, 1), walk)
 
     conv = table.Conv(kernel_h=3, kernel_w=3, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1, ic=ic, oc=oc)
     instr = table.Mmac(x=0, y=1, act=0, wgt=1, acc=2, layer=0, split_m=4)
-    return Op(0, instr, {"x": view(9, x_channels, x_channels), "y": view(7, y_channels, y_size)}, {}, conv)
+    return Op(0, instr, {"x": view(9, x_channels, x_channels), "y": view(7, y_channels, y_size, first)}, {}, conv)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +98,19 @@ def mmac_op(ic: int, oc: int, x_channels: int, y_channels: int, y_size: int) -> 
         (mmac_op(1, 1, 32, 32, 10), (1, 1, 10)),
         (mmac_op(16, 8, 64, 32, 32), (8, 9, 4)),  # four convolution groups of eight channels
         (mmac_op(16, 8, 64, 32, 20), (8, 9, 3)),
+        (mmac_op(16, 8, 64, 32, 20, -4), (8, 9, 3)),  # four of the first and eight of two more
+        (mmac_op(16, 8, 64, 32, 6, -5), (6, 9, 2)),  # three of the first and three of the second
+        (mmac_op(16, 8, 64, 32, 40, 20), (8, 9, 3)),  # the box starts inside the view
+        (mmac_op(16, 8, 64, 32, 6, -32), (0, 9, 0)),  # nothing of it is inside
+        (mmac_op(16, 8, 64, 32, 6, 6), (0, 9, 0)),
     ],
 )
 def test_work_of_an_mmac(op: Op, expected: tuple[int, int, int]) -> None:
     work = work_of(op, HERE)
     assert (int(np.max(work.n)), int(work.g), int(np.max(work.conv_groups))) == expected
     assert int(np.max(work.m)) == 7 * 9
+    y = op.views["y"]
+    assert int(np.max(work.channels)) == sum(0 <= y.walk[3].origin + c < y.shape[3] for c in range(y.box[3]))
 
 
 def test_actions_of_an_mmac() -> None:
@@ -138,21 +144,22 @@ def test_load_terms_reads_the_directory_and_a_longer_prefix_at_a_higher_level() 
 
 
 @pytest.mark.parametrize(
-    ("instr", "cycles", "vector", "scratchpad"),
+    ("instr", "operations", "scratchpad"),
     [
-        (table.Vadd(a=0, b=0, y=0, pa=0, pb=0, out=0), 8, 2, 3),
-        (table.Vmul(a=0, b=0, y=0, pa=0, pb=0, out=0), 8, 2, 3),
-        (table.Vtable(y=0, pa=0, table=0, out=0), 8, 1, 2),
-        (table.Vmax(x=0, y=0, pa=0, out=0), 8 * 6, 6, 7),
-        (table.Vavg(x=0, y=0, pa=0, out=0), 8 * 6, 7, 7),
+        (table.Vadd(a=0, b=0, y=0, pa=0, pb=0, out=0), 2, 3),
+        (table.Vmul(a=0, b=0, y=0, pa=0, pb=0, out=0), 2, 3),
+        (table.Vtable(y=0, pa=0, table=0, out=0), 1, 2),
+        (table.Vmax(x=0, y=0, pa=0, out=0), 6, 7),
+        (table.Vavg(x=0, y=0, pa=0, out=0), 7, 7),
     ],
 )
-def test_vector_unit(instr: table.Queued, cycles: int, vector: int, scratchpad: int) -> None:
+def test_vector_unit(instr: table.Queued, operations: int, scratchpad: int) -> None:
+    """1024 values, 128 operations a cycle: time and energy count the same operations."""
     y = View(0, 1, 0, (1, 8, 8, 16), (0, 1, 1, 1), (Step(0, 1), Step(0, 8), Step(0, 8), Step(0, 16)))
     conv = table.Conv(kernel_h=2, kernel_w=3, stride_h=1, stride_w=1, dilation_h=1, dilation_w=1)
     op = Op(0, instr, {"y": y}, {}, conv)
-    assert int(CYCLES[type(instr)](op, HERE)) == 12 + cycles
-    assert ACTIONS[type(instr)](op, HERE) == {Action.VECTOR: 1024 * vector, Action.SCRATCHPAD: 1024 * scratchpad}
+    assert int(CYCLES[type(instr)](op, HERE)) == 12 + 8 * operations
+    assert ACTIONS[type(instr)](op, HERE) == {Action.VECTOR: 1024 * operations, Action.SCRATCHPAD: 1024 * scratchpad}
 
 
 def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
@@ -198,7 +205,7 @@ def test_what_lies_in_the_buffer() -> None:
     op = Op(0, table.Load(t=0, p=0), {"t": View(4096, 1, 0, (1, 4, 4, 16), (0, 64, 16, 1), walk)}, {})
     assert int(CYCLES[table.Load](op, At(machine, ()))[0]) == 6 + 1
     assert int(ACTIONS[table.Load](op, At(machine, ()))[Action.BUFFER_READ][0]) == 256
-    with pytest.raises(ResourceError, match="keeps 4194304 bytes in the global buffer; vc707 has 1835008; compile it"):
+    with pytest.raises(ResourceError, match="needs 4194304 bytes in the global buffer; vc707 has 1835008; compile it"):
         Machine(dataclasses.replace(program, buffer=(0, 1 << 22)), TARGET, "mmac")
 
 

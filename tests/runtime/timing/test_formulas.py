@@ -29,7 +29,11 @@ def test_no_array_works_faster_than_its_cells(
 @given(sizes, sizes, st.integers(1, 640), sizes)
 def test_no_multiplier_forms_two_products_at_once(m: int, n: int, depth: int, groups: int) -> None:
     work = ArrayWork(m, n, depth, groups)
-    assert work.products <= 5 * 3 * formulas.multiply_cycles(SMALL, Multipliers(5, 3), work)
+    assert work.products <= 5 * 3 * formulas.multiply_cycles(SMALL, Multipliers(5, 3, 1), work)
+
+
+def passes(work: ArrayWork) -> int:
+    return int(formulas.BlockWork(SMALL.array, work).passes)
 
 
 def passes_of_one_block(target: Target, n: int, g: int) -> int:
@@ -40,9 +44,10 @@ def passes_of_one_block(target: Target, n: int, g: int) -> int:
 @given(sizes, sizes, splits, splits)
 def test_dense_passes(n: int, g: int, split_n: int, split_k: int) -> None:
     share_n, share_g = len(range(0, n, split_n)), len(range(0, g, split_k))
-    rounds = len(range(0, split_n * split_k, SMALL.array.blocks))
+    blocks = SMALL.array.blocks
+    rounds = len(range(0, split_n, blocks // split_k)) if split_k <= blocks else 2 * split_n
     expected = rounds * passes_of_one_block(SMALL, share_n, share_g)
-    assert formulas.weight_passes(SMALL, ArrayWork(1, n, 16 * g, 1, 1, split_n, split_k)) == expected
+    assert passes(ArrayWork(1, n, 16 * g, 1, 1, split_n, split_k)) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_dense_passes(n: int, g: int, split_n: int, split_k: int) -> None:
     ],
 )
 def test_grouped_passes(n: int, g: int, groups: int, split_n: int, expected: int) -> None:
-    assert formulas.weight_passes(SMALL, ArrayWork(1, n, 16 * g, groups, split_n=split_n)) == expected
+    assert passes(ArrayWork(1, n, 16 * g, groups, split_n=split_n)) == expected
 
 
 @given(st.integers(8, 500))
@@ -81,11 +86,40 @@ def test_cycles_of_one_example() -> None:
 
 
 def test_multipliers() -> None:
-    unit = Multipliers(4, 3)
+    unit = Multipliers(4, 3, 1)
     # 2 × 7 weights, 4 at a time; 10 × 2 outputs on 4 units, 7 products 3 at a time
     assert formulas.multiply_cycles(SMALL, unit, ArrayWork(10, 2, 7)) == 8 + 4 + 5 * 3
     assert formulas.multiply_cycles(SMALL, unit, ArrayWork(10, 1, 9, 6)) == 8 + 14 + 15 * 3
     assert formulas.multiply_cycles(SMALL, unit, ArrayWork(0, 2, 7)) == 1
+
+
+def test_words_of_a_unit() -> None:
+    unit = Multipliers(4, 3, 1)
+    # six channels on four units: two and four alternate, so three different ones for each, in three words of 3 of 7
+    assert formulas.unit_words(unit, ArrayWork(10, 6, 7)) == 3 * 3
+    assert formulas.unit_weights(unit, ArrayWork(10, 6, 7)) == 4 * 3 * 7
+    # every fourth output is of the same channel
+    assert formulas.unit_words(unit, ArrayWork(10, 4, 7)) == 3
+    # seven outputs only: two for three units and one for the last
+    assert formulas.unit_words(unit, ArrayWork(1, 7, 9)) == 2 * 3
+    assert formulas.unit_weights(unit, ArrayWork(1, 7, 9)) == 7 * 9
+    assert formulas.unit_words(unit, ArrayWork(0, 7, 9)) == 0
+
+
+def test_ranking() -> None:
+    array = dataclasses.replace(SMALL.array, rankers=5)  # 6 blocks of 3 × 4
+    mmac, pmac = TARGET.cells["mmac"], TARGET.cells["pmac"]
+    dense = ArrayWork(m=9, n=10, depth=80, split_m=3)
+    assert formulas.rank_cycles(array, mmac, dense) == -(-16 * 3 * 4 // 5)  # blocks of different pixels share them
+    assert formulas.rank_cycles(array, pmac, dense) == 0
+    split = ArrayWork(m=9, n=10, depth=80, split_n=5, split_k=2)  # 2 channels, 3 groups, in all six blocks
+    assert formulas.rank_cycles(array, mmac, split) == -(-16 * 3 * 2 * 6 // 5)
+    depthwise = ArrayWork(m=9, n=1, depth=9, conv_groups=2)  # three would fit
+    assert formulas.rank_cycles(array, mmac, depthwise) == -(-16 * 2 // 5)
+    # four passes: the first waits for its weights, and every other one takes longer to rank than its beat
+    small = dataclasses.replace(SMALL, array=array)
+    work = ArrayWork(m=1, n=7, depth=80)
+    assert formulas.mmac_cycles(small, work, 20, 16, 0, rank=39 * 2) == 8 + 78 + 5 + 3 * 78 + 20
 
 
 def test_a_beat_is_as_long_as_its_slowest_part() -> None:

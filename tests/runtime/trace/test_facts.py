@@ -23,7 +23,8 @@ def dealt(blocks: int, work: ArrayWork) -> list[int]:
         wholes = work.m, work.conv_groups, work.n, int(work.g)
         empty = any(part * size >= whole for part, size, whole in zip((pm, ps, pq, pk), sizes, wholes, strict=True))
         if not empty:
-            found[((pm * work.split_n + ps * q + pq) * work.split_k + pk) % blocks] += 1
+            output, at_once = pm * work.split_n + ps * q + pq, max(1, blocks // work.split_k)
+            found[(output % at_once * work.split_k + pk) % blocks] += 1
     return found
 
 

@@ -32,8 +32,8 @@ ACCUMULATOR_BYTES = 4
 class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
-    `budgets` are the (α, β) at each level, `group_terms` the most terms that any weight group keeps; `x_on_chip`,
-    `y_on_chip` and `weights_on_chip` say what lies in the global buffer.
+    `budgets` are the (α, β) at each level, `group_terms` the most terms that any weight group keeps; `raw` says that
+    the weights are stored as integers, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the global buffer.
     """
 
     x: Dims
@@ -42,6 +42,7 @@ class LayerShape:
     groups: int
     budgets: tuple[tuple[int, int], ...]
     group_terms: int
+    raw: bool = False
     x_on_chip: bool = False
     y_on_chip: bool = False
     weights_on_chip: bool = False
@@ -114,9 +115,21 @@ def _tiles(shape: LayerShape, target: Target, name: str) -> Ints:
             ", ".join(f"{k} {v} bytes" for k, v in target.scratchpads.items()),
             "use a target with larger scratchpads",
         )
-    # what does not need its reduction cut is not worth cutting
-    whole = fitting[fitting[:, 4] == shape.ic]
-    return whole if len(whole) else fitting
+    # what does not need its reduction cut is not worth cutting, but for the stores of the multipliers
+    whole = fitting[:, 4] == shape.ic
+    stored = _stored(shape, target, fitting)
+    useful = whole if (stored & whole).any() else whole | stored
+    return fitting[useful] if whole.any() else fitting
+
+
+def _stored(shape: LayerShape, target: Target, tiles: Ints) -> npt.NDArray[np.bool_]:
+    """Which tiles the multipliers have room for, the last ones of the channels included."""
+    if target.multipliers is None:
+        return np.zeros(len(tiles), np.bool_)
+    last = tiles.copy()
+    last[:, 3] = (shape.y[3] - 1) % tiles[:, 3] + 1
+    words = [formulas.unit_words(target.multipliers, _work(shape, each)) for each in (tiles, last)]
+    return np.maximum(*words) <= target.multipliers.words
 
 
 def _fitting(shape: LayerShape, target: Target, unit: int) -> Ints:
@@ -256,17 +269,35 @@ def _weight_cycles(shape: LayerShape, target: Target, tiles: Ints, alpha: int) -
 
 def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, alpha: int, beta: int) -> Ints:
     """[T, S (+ 1)] cycles of one `mmac`: on the array, and on the multipliers if there are any."""
-    conv_groups = np.ones(len(tiles), np.int64) if shape.groups == 1 else tiles[:, 3] // shape.oc
-    channels = tiles[:, 3] if shape.groups == 1 else np.full(len(tiles), shape.oc)
-    split_m, split_n, split_k = splits.T
-    depth = tiles[:, 4] * shape.window.kernel[0] * shape.window.kernel[1]
-    work = formulas.ArrayWork(
-        m=tiles[:, :3].prod(axis=1)[:, None], n=channels[:, None], depth=depth[:, None],
-        conv_groups=conv_groups[:, None], split_m=split_m, split_n=split_n, split_k=split_k,
-    )  # fmt: skip
-    cell = target.cell(target.array.cell)
-    beat, words = formulas.beat_cycles(target.array, cell, alpha, beta), formulas.group_words(cell, alpha)
-    product = formulas.mmac_cycles(target, work, beat, words, formulas.encode_cycles(target.array, cell, beta))
+    array, cell = target.array, target.cell(target.array.cell)
+    split = _work(shape, tiles[:, None], splits)
+    beat, words = formulas.beat_cycles(array, cell, alpha, beta), formulas.group_words(cell, alpha)
+    rank = formulas.rank_cycles(array, cell, split) if shape.raw else 0
+    product = formulas.mmac_cycles(target, split, beat, words, formulas.encode_cycles(array, cell, beta), rank)
     if target.multipliers is None:
         return product
-    return np.concatenate([product, formulas.multiply_cycles(target, target.multipliers, work)[:, :1]], axis=1)
+    cycles = formulas.multiply_cycles(target, target.multipliers, _work(shape, tiles))
+    cycles = np.where(_stored(shape, target, tiles), cycles, _NEVER)
+    return np.concatenate([product, cycles[:, None]], axis=1)
+
+
+_NEVER = 1 << 40
+"""Cycles of what cannot be done; products of it still fit 64 bits."""
+
+
+_WHOLE = np.ones(3, np.int64)
+"""A split into one part."""
+
+
+def _work(shape: LayerShape, tiles: Ints, splits: Ints = _WHOLE) -> formulas.ArrayWork:
+    """What one `mmac` multiplies; tiles [..., 5] and splits [..., 3] broadcast."""
+    grouped = shape.groups > 1
+    return formulas.ArrayWork(
+        m=tiles[..., :3].prod(axis=-1),
+        n=np.full_like(tiles[..., 3], shape.oc) if grouped else tiles[..., 3],
+        depth=tiles[..., 4] * shape.window.kernel[0] * shape.window.kernel[1],
+        conv_groups=tiles[..., 3] // shape.oc if grouped else np.ones_like(tiles[..., 3]),
+        split_m=splits[..., 0],
+        split_n=splits[..., 1],
+        split_k=splits[..., 2],
+    )

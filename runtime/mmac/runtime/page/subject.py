@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mmac.isa.program import Program
 from mmac.runtime.dataflow import Dataflow, dataflow
 from mmac.runtime.page.figure import Tables, rounded
-from mmac.runtime.page.scratchpads import scratchpad_bytes
 from mmac.runtime.report import BETWEEN, LayerReport, Report, summarize
+from mmac.runtime.scratchpads import scratchpad_bytes
 from mmac.runtime.targets import CONSTANT_SETS, Target, target_for
 from mmac.runtime.timing.analyse import analyse
 

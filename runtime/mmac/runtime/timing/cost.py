@@ -21,12 +21,13 @@ from mmac.isa.spec import Instr
 from mmac.isa.structure import Op
 from mmac.runtime.targets import Multipliers, Port
 from mmac.runtime.timing import formulas
+from mmac.runtime.timing.formulas import ArrayWork
 from mmac.runtime.timing.machine import At, work_of
 
 Int64 = npt.NDArray[np.int64]
 
 ACC_BYTES = 4
-"""Bytes of an accumulator."""
+"""Bytes of an accumulator; a sum is added to it by a read and a write."""
 
 
 class Action(StrEnum):
@@ -34,7 +35,7 @@ class Action(StrEnum):
 
     CELL_CYCLE = "cell_cycle"  # a cell works on a real group for one cycle
     MULTIPLY = "multiply"  # a multiplier forms one product
-    TERM_STORE = "term_store"  # a word is written into a cell's term store, or a weight into a multiplier's register
+    TERM_STORE = "term_store"  # a word is written into a cell's term store, or a weight into a multiplier unit's
     DATA_TERM = "data_term"  # a term of a data value is found
     SCRATCHPAD = "scratchpad"  # a byte is read from or written to a scratchpad
     BUFFER_READ = "buffer_read"  # a byte is read from the global buffer, whole words
@@ -207,10 +208,26 @@ def _multipliers(op: Op, at: At) -> Multipliers | None:
 def _mmac(op: Op, at: At) -> Any:
     work = work_of(op, at)
     if unit := _multipliers(op, at):
+        _check_words(op, at, unit, work)
         return formulas.multiply_cycles(at.target, unit, work)
     array, cell, alpha, betas = at.target.array, at.machine.cell, at.tile().alpha, _betas(op, at)
     beat, encode = formulas.beat_cycles(array, cell, alpha, betas), formulas.encode_cycles(array, cell, betas)
-    return formulas.mmac_cycles(at.target, work, beat, formulas.group_words(cell, alpha), encode)
+    raw = mmac_of(op).format == table.TermFormat.RAW
+    rank = formulas.rank_cycles(array, cell, work) if raw else 0
+    return formulas.mmac_cycles(at.target, work, beat, formulas.group_words(cell, alpha), encode, rank)
+
+
+def _check_words(op: Op, at: At, unit: Multipliers, work: ArrayWork) -> None:
+    """Refuse more weights than a unit has room for.
+
+    Raises:
+        ResourceError: they do not fit.
+    """
+    if (needed := int(np.max(formulas.unit_words(unit, work)))) > unit.words:
+        raise ResourceError(
+            f"instruction {op.pc} (mmac)", f"a unit of the multipliers needs {needed} words of weights",
+            f"{at.target.name} has {unit.words}", "compile it for this target",
+        )  # fmt: skip
 
 
 @actions(table.Mmac)
@@ -219,28 +236,22 @@ def _mmac_actions(op: Op, at: At) -> Counts:
     if unit := _multipliers(op, at):
         # the window of an output moves through registers: a value is read once for all channels that see it
         values = _box_bytes(op, "x") * formulas.ceil_div(work.n, unit.units)
-        weights = work.n * work.depth * work.conv_groups
-        outputs = work.m * work.n * work.conv_groups
         return {
             Action.MULTIPLY: work.products,
-            Action.TERM_STORE: weights,
+            Action.TERM_STORE: formulas.unit_weights(unit, work),
             Action.DATA_TERM: values * betas,
-            Action.SCRATCHPAD: tile.size + values + outputs * ACC_BYTES,
+            Action.SCRATCHPAD: tile.size + values + work.m * work.channels * 2 * ACC_BYTES,
         }
-    cell = at.machine.cell
-    words = formulas.group_words(cell, tile.alpha) * work.n * work.g * work.conv_groups
-    parts = work.channel_parts
-    columns = formulas.ceil_div(formulas.ceil_div(work.n, parts), at.target.array.columns)
-    rows = formulas.ceil_div(formulas.ceil_div(work.g, work.split_k), at.target.array.rows)
+    array, cell = at.target.array, at.machine.cell
+    words = formulas.group_words(cell, tile.alpha) * work.channels * work.g
     # Weights are read once and broadcast to the blocks that split the pixels, each of which stores its own copy; data
-    # are read once for all blocks that split the channels, each of which finds the terms for itself; accumulators are
-    # read and written once per row of blocks.
-    data = work.m * work.g * GROUP_SIZE * work.conv_groups * columns
-    accumulators = work.m * work.n * work.conv_groups * rows * 2 * ACC_BYTES
+    # are read once for all blocks that split the channels, each of which finds the terms for itself.
+    data = work.m * work.g * GROUP_SIZE * work.conv_groups * formulas.BlockWork(array, work).column_passes
+    accumulators = formulas.accumulations(array, work) * 2 * ACC_BYTES
     return {
         Action.CELL_CYCLE: work.cell_groups * formulas.group_cycles(cell, tile.alpha, betas),
-        Action.TERM_STORE: words * np.minimum(work.split_m, work.m),
-        Action.DATA_TERM: data * parts * (betas if cell.group_cycles is None else 0),
+        Action.TERM_STORE: words * work.pixel_parts,
+        Action.DATA_TERM: data * work.channel_parts * (betas if cell.group_cycles is None else 0),
         Action.SCRATCHPAD: words + data + accumulators,
     }
 
@@ -256,9 +267,14 @@ def _window(op: Op) -> int:
     return op.conv.kernel_h * op.conv.kernel_w if windowed and op.conv is not None else 0
 
 
+def _operations(op: Op) -> int:
+    """Elementary operations, by which both time and energy are counted."""
+    return _box_bytes(op, "y") * (VECTOR_STEPS[type(op.instr)] + _window(op))
+
+
 @cycles(table.Vadd, table.Vmul, table.Vtable, table.Vmax, table.Vavg)
 def _vector(op: Op, at: At) -> Any:
-    return formulas.vector_cycles(at.target, _box_bytes(op, "y") * max(1, _window(op)))
+    return formulas.vector_cycles(at.target, _operations(op))
 
 
 @actions(table.Vadd, table.Vmul, table.Vtable, table.Vmax, table.Vavg)
@@ -266,6 +282,6 @@ def _vector_actions(op: Op, at: At) -> Counts:
     values, window = _box_bytes(op, "y"), _window(op)
     operands = 2 if isinstance(op.instr, table.Vadd | table.Vmul) else max(1, window)
     return {
-        Action.VECTOR: values * (VECTOR_STEPS[type(op.instr)] + window),
+        Action.VECTOR: _operations(op),
         Action.SCRATCHPAD: values * (operands + 1),
     }

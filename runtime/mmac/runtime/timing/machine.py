@@ -14,6 +14,7 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.program import Program, directory_dtype
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP, Queue
 from mmac.isa.structure import Op, Step, View
+from mmac.runtime.scratchpads import needed_bytes
 from mmac.runtime.targets import Cell, Port, Target
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.formulas import ArrayWork
@@ -32,12 +33,20 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.target.cell(self.mac)  # refuses an unknown kind
-        size = self.program.buffer[1]
-        if size > self.target.buffer.size_bytes:
+        program, target = self.program, self.target
+        self._check_room("in the global buffer", program.buffer[1], target.buffer.size_bytes)
+        self._check_room("of DRAM", program.dram_bytes, target.dram.capacity_bytes)
+        # the verifier has proved that a program keeps within its own scratchpads: look closer only if those are larger
+        if any(size > target.scratchpads[pad] for pad, size in program.scratchpads.items()):
+            for pad, size in needed_bytes(program).items():
+                self._check_room(f"of the {pad.upper()} scratchpad", size, target.scratchpads[pad])
+
+    def _check_room(self, memory: str, needed: int, available: int) -> None:
+        if needed > available:
             raise ResourceError(
                 f"program {self.program.name}",
-                f"it keeps {size} bytes in the global buffer",
-                f"{self.target.name} has {self.target.buffer.size_bytes}",
+                f"it needs {needed} bytes {memory}",
+                f"{self.target.name} has {available}",
                 "compile it for this target",
             )
 
@@ -187,17 +196,21 @@ def clipped(start: Any, extent: int, size: int) -> Any:
 
 def work_of(op: Op, at: At) -> ArrayWork:
     """What an `mmac` multiplies: the part of its output box that lies inside the view."""
-    instr, conv = op.instr, op.conv
+    instr, conv, y = op.instr, op.conv, op.views["y"]
     if not isinstance(instr, table.Mmac) or conv is None:
         raise VerificationError(f"instruction {op.pc} ({op.instr.mnemonic})", "no window geometry", "conv before mmac")
-    n, h, w, c = at.extents(op.views["y"])
-    conv_groups = max(1, op.views["x"].box[3] // max(1, conv.ic))
-    per_group = op.views["y"].box[3] // conv_groups
+    n, h, w, channels = at.extents(y)
+    per_group = max(1, min(conv.oc, y.box[3]))  # a box narrower than a convolution group is part of one
+    before = at.start(y.walk[3])
+    first = np.clip(-before, 0, y.box[3])  # of the channels of the box
+    conv_groups = formulas.ceil_div(first + channels, per_group) - first // per_group
+    most = np.minimum(channels, per_group)
     return ArrayWork(
         m=n * h * w,
-        n=np.minimum(c, per_group),
+        n=most,
         depth=conv.kernel_h * conv.kernel_w * conv.ic,
-        conv_groups=formulas.ceil_div(c, max(1, per_group)),
+        conv_groups=conv_groups,
+        cut=most * conv_groups - channels,
         split_m=max(1, instr.split_m),
         split_n=max(1, instr.split_n),
         split_k=max(1, instr.split_k),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from mmac.isa import table
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.cost import ACTIONS, Action
 from mmac.runtime.timing.events import Group
-from mmac.runtime.timing.formulas import ArrayWork, ceil_div
+from mmac.runtime.timing.formulas import ArrayWork, BlockWork, ceil_div
 from mmac.runtime.timing.machine import work_of
 
 Int64 = npt.NDArray[np.int64]
@@ -79,9 +78,10 @@ class Facts:
             capacity, used = target.multipliers.units * target.multipliers.taps, self._of(Action.MULTIPLY)
         else:
             capacity, used = target.cell_count, self._of(Action.CELL_CYCLE)
+            self.rounds = int(np.max(BlockWork(target.array, work).rounds))
             self._deal(work, instr, target.array.blocks)
             blocks = (self.parts > 0).sum(axis=1)[self.way]
-            passes = np.where(blocks > 0, self._at_level(formulas.weight_passes(target, work)), 0)
+            passes = np.where(blocks > 0, self._at_level(BlockWork(target.array, work).passes), 0)
             add(blocks=blocks.tolist(), rounds=[self.rounds] * len(alpha), passes=passes.tolist())
             add(beat_cycles=formulas.beat_cycles(target.array, cell, alpha, beta).tolist())
         add(alpha=alpha.tolist(), beta=beta.tolist(), gamma=(alpha * beta).tolist())
@@ -94,27 +94,27 @@ class Facts:
         different, way = np.unique(sizes, axis=0, return_inverse=True)
         self.way = way.reshape(-1)
         self.parts = np.stack([parts_per_block(blocks, ArrayWork(*row, *split)) for row in different.tolist()])
-        self.rounds = int(ceil_div(math.prod(split), blocks))
 
 
 def parts_per_block(blocks: int, work: ArrayWork) -> Int64:
     """How many parts with something to do each block of the array gets over all rounds, int64 [blocks].
 
-    `docs/hardware.md`, *Split*, says how parts are cut and numbered; part p runs on block p mod `blocks`.
+    `docs/hardware.md`, *Split*, says how parts are cut and numbered, and which of them run in the same round.
     """
     groups, within = int(work.group_parts), int(work.channel_parts)
-    parts = np.zeros(blocks, np.int64)
-    parts[0] = 1
-    for size, pieces, distance in (
-        (work.m, work.split_m, work.split_n * work.split_k),
-        (work.conv_groups, groups, within * work.split_k),
-        (work.n, within, work.split_k),
-        (work.g, work.split_k, 1),
-    ):
-        filled = int(ceil_div(size, ceil_div(size, pieces))) if size else 0
-        here = np.bincount(np.arange(filled) * distance % blocks, minlength=blocks)
-        parts = _added(parts, here)
-    return parts
+    at_once = max(1, blocks // int(work.split_k))
+    outputs = _filled(work.m, work.split_m, int(work.split_n), at_once)
+    outputs = _added(outputs, _filled(work.conv_groups, groups, within, at_once))
+    outputs = _added(outputs, _filled(work.n, within, 1, at_once))
+    first = np.zeros(blocks, np.int64)
+    first[np.arange(at_once) * work.split_k] = outputs
+    return _added(first, _filled(work.g, work.split_k, 1, blocks))
+
+
+def _filled(size: Any, pieces: Any, distance: int, modulus: int) -> Int64:
+    """How many parts of an axis that are not empty have each number, if numbers are `distance` apart."""
+    filled = int(ceil_div(size, ceil_div(size, pieces))) if size else 0
+    return np.bincount(np.arange(filled) * distance % modulus, minlength=modulus).astype(np.int64)
 
 
 def _added(a: Int64, b: Int64) -> Int64:

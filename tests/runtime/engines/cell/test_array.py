@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import ceil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +16,7 @@ from mmac.runtime.engines.cell.cells import KINDS, Pmac
 from mmac.runtime.engines.cell.control import Timing
 from mmac.runtime.engines.cell.hardware import Hardware
 from mmac.runtime.engines.cell.layout import Layout, Work
-from mmac.runtime.timing import formulas
+from mmac.runtime.timing.cost import ACC_BYTES, Action
 from tests.runtime.engines.cell.machines import (
     Case,
     array_cycles,
@@ -22,7 +25,7 @@ from tests.runtime.engines.cell.machines import (
     target,
 )
 
-EXAMPLES = {"mmac": (60, 500), "pmac": (25, 500), "bmac": (8, 1500), "bmac_serial": (3, 2000)}
+EXAMPLES = {"mmac": (60, 500), "pmac": (40, 400), "bmac": (40, 800), "bmac_serial": (40, 1100)}
 """Examples, and the cycles of each."""
 
 
@@ -32,13 +35,20 @@ def check(case: Case, mac: str) -> int:
     rng = np.random.default_rng(case.seed)
     acc = rng.integers(-1000, 1000, (operands.tile.shape[1], case.work.pixels)).astype(np.int32)
     expected = sums(case.work, operands, acc)
-    cycles = Hardware(case.target, mac).multiply(table.Unit.ARRAY, case.work, operands, acc)
+    cycles, counts = Hardware(case.target, mac).multiply(table.Unit.ARRAY, case.work, operands, acc)
     np.testing.assert_array_equal(acc, expected)
     assert cycles == array_cycles(case, mac, operands.alpha)
-    machine, cell = case.target.array, case.target.cells[mac]
-    beat = formulas.beat_cycles(machine, cell, operands.alpha, case.beta)
-    words, encode = formulas.group_words(cell, operands.alpha), formulas.encode_cycles(machine, cell, case.beta)
-    assert cycles == formulas.mmac_cycles(case.target, case.formula_work, beat, words, encode)
+    same_cycles, actions = case.formula(table.Unit.ARRAY, mac, operands.alpha)
+    assert cycles == same_cycles
+    assert counts.words == actions[Action.TERM_STORE]
+    assert 16 * counts.planes * (mac == "mmac") == actions[Action.DATA_TERM]
+    assert counts.products == 0
+    # blocks that split the pixels share the words that are read, and those that split the channels the data
+    split_m, split_n, _ = case.work.splits
+    copies = len(range(0, case.work.pixels, ceil(case.work.pixels / split_m)))
+    planes = case.beta if mac == "mmac" else 1
+    data = 16 * counts.planes / planes / (split_n // min(split_n, case.work.conv_groups))
+    assert counts.words / copies + data + 2 * ACC_BYTES * counts.sums == actions[Action.SCRATCHPAD]
     return cycles
 
 
@@ -70,6 +80,11 @@ LAYERS = {
     "depthwise channels on the diagonal": (target(1, 3, 3), Work(2, (0, 3), 1, 9), 5 + 24 + 2 * 16 + 2 + 2),
     "as many as fit both ways": (target(1, 4, 2), Work(1, (0, 4), 1, 9), 5 + 32 + 32 + 16 + 3 + 1),
     "the first beat waits for its data terms": (target(encoders=2), POINT, 5 + 16 + 16),
+    "weights that are integers are ranked": (target(rankers=1), replace(POINT, raw=True), 5 + 16 + 16),
+    "as many at a time as there are rankers": (target(rankers=16), replace(POINT, raw=True), 5 + 8 + 16),
+    "a pass waits for them": (target(rankers=1), Work(1, (0, 2), 2, 16, raw=True), 5 + 16 + 16 + 16),
+    "parts of pixels share them": (target(2, rankers=1), Work(2, (0, 1), 1, 16, (2, 1, 1), raw=True), 5 + 16 + 16),
+    "others do not": (target(2, rankers=1), Work(1, (0, 2), 2, 16, (1, 2, 1), raw=True), 5 + 32 + 16),
     "and so does every other": (target(encoders=1), Work(3, (0, 1), 1, 16), 5 + 32 + 3 * 32),
 }
 
@@ -89,7 +104,7 @@ def test_groups_without_terms_take_the_time_of_the_encoders() -> None:
 def test_nothing_to_multiply_takes_a_cycle(work: Work) -> None:
     acc = np.full((3, work.pixels), 7, np.int32)
     operands = Case(target(), POINT, 1, 1, seed=0).operands()
-    assert Hardware(target(), "mmac").multiply(table.Unit.ARRAY, work, operands, acc) == 1
+    assert Hardware(target(), "mmac").multiply(table.Unit.ARRAY, work, operands, acc) == (1, array.Counts())
     assert (acc == 7).all()
 
 

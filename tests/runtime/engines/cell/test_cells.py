@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmac.isa import streams
 from mmac.isa.terms import truncate_values
-from mmac.runtime.engines.cell.cells import KINDS, Cells, Mmac
+from mmac.runtime.engines.cell.cells import KINDS, Array, Cells, Mmac
 from mmac.runtime.targets import load_target
 from tests.runtime import definition
 
@@ -22,14 +22,23 @@ weight_groups = st.lists(
 data_groups = st.lists(st.sampled_from([-255, 0, 251, 255]) | st.integers(-255, 255), min_size=16, max_size=16)
 
 
-def cell(mac: str, weights: list[int], data: list[int], alpha: int, beta: int) -> tuple[Cells, int]:
-    """A cell that holds these groups, truncated, and their product."""
+def cell(mac: str, weights: list[int], data: list[int], alpha: int, beta: int) -> tuple[Cells, Array, int]:
+    """A cell that holds these weights, truncated, the planes of these data, and their product."""
     tile = streams.rank(np.array(weights, np.int16).reshape(1, 1, 16), alpha)
     values = truncate_values(np.array(data, np.int16), beta)
     one = KINDS[mac]((1, 1, 1), int(tile.count.max()), beta)
     one.store[1, 0, 0, 0, : one.words] = one.weight_words(tile)
-    one.data[0, 0, 0] = one.encode(values)
-    return one, int(values.astype(int) @ tile.values()[0, 0].astype(int))
+    return one, one.encode(values), int(values.astype(int) @ tile.values()[0, 0].astype(int))
+
+
+def beat(one: Cells, planes: Array) -> list[int]:
+    """The sum after each cycle of a beat in which these planes enter."""
+    seen = []
+    for step in range(one.cycles):
+        one.data[0, 0, 0] = planes[step // one.plane_cycles]
+        one.work(NOW + step, NOW + 1)
+        seen.append(one.sum.item())
+    return seen
 
 
 @pytest.mark.parametrize("mac", KINDS)
@@ -37,10 +46,9 @@ def test_a_group_dot_product(mac: str) -> None:
     @given(weight_groups, data_groups, st.sampled_from([(1, 1), (8, 2), (14, 3), (64, 5)]))
     @settings(max_examples=15 if mac == "bmac_serial" else 50)
     def test(weights: list[int], data: list[int], budgets: tuple[int, int]) -> None:
-        one, product = cell(mac, weights, data, *budgets)
+        one, planes, product = cell(mac, weights, data, *budgets)
         for _ in range(2):  # a beat begins anew
-            for step in range(one.cycles):
-                one.work(NOW + step, NOW + 1)
+            beat(one, planes)
             assert one.sum.item() == product * (one.cycles > 0)
         for step in (-1, one.cycles, one.cycles + 7):  # between beats, and where a beat is longer than it needs
             one.work(NOW + step, NOW + 1)
@@ -50,29 +58,25 @@ def test_a_group_dot_product(mac: str) -> None:
 
 
 def test_term_pairs_come_in_the_order_of_ranks() -> None:
-    """96 = 2^7 - 2^5 at index 3 meets 7 = 2^3 - 2^0: each weight term meets all data terms in turn."""
+    """96 = 2^7 - 2^5 at index 3 meets 7 = 2^3 - 2^0: all weight terms meet each plane of data terms in turn."""
     weights, data = [0] * 16, [0] * 16
     weights[3], data[3] = 96, 7
-    one, _ = cell("mmac", weights, data, 8, 2)
-    seen = []
-    for step in range(one.cycles):
-        one.work(NOW + step, NOW + 1)
-        seen.append(one.sum.item())
-    assert np.diff([0, *seen]).tolist() == [2**10, -(2**7), -(2**8), 2**5]
+    one, planes, _ = cell("mmac", weights, data, 8, 2)
+    assert (planes.shape, one.data.shape[3:]) == ((2, 16), (16,))
+    assert np.diff([0, *beat(one, planes)]).tolist() == [2**10, -(2**8), -(2**7), 2**5]
 
 
 def test_a_serial_cell_passes_one_bit_of_the_sum_per_cycle() -> None:
     """-1 · 255: after k cycles of a product its k lowest bits are on top of the register."""
-    one, product = cell("bmac_serial", [-1] + [0] * 15, [255] + [0] * 15, 64, 5)
-    for step in range(32):
-        one.work(NOW + step, NOW + 1)
-        done = int(one.sum.view(np.uint32).item()) >> (31 - step)
+    one, planes, product = cell("bmac_serial", [-1] + [0] * 15, [255] + [0] * 15, 64, 5)
+    for step, total in enumerate(beat(one, planes)[:32]):
+        done = total % (1 << 32) >> (31 - step)
         assert done == product % (1 << (step + 1))
 
 
 def test_data_terms_are_the_signed_digits() -> None:
     values = np.arange(-256, 257, dtype=np.int16)
-    encoded = Mmac((1, 1, 1), 1, 5).encode(values)
+    encoded = Mmac((1, 1, 1), 1, 5).encode(values).T
     for value, codes in zip(values.tolist(), encoded.tolist(), strict=True):
         found = [(abs(code) - 1, int(np.sign(code))) for code in codes if code]
         assert found == definition.naf(value)

@@ -46,6 +46,23 @@ def test_the_first_beat_waits_for_its_data_terms() -> None:
     assert [cycle for cycle, token in enumerate(issued) if token.word == 3] == [7]
 
 
+def test_words_move_as_they_are_ranked() -> None:
+    """Three words of a pass whose weights are ranked in seven cycles; those of the next one during its beats."""
+    issued = tokens(Timing(passes=3, beats=2, beat_cycles=4, load_cycles=3, encode_cycles=0, rank_cycles=7), 40)
+    words = [(cycle, token.word) for cycle, token in enumerate(issued) if token.word != -1]
+    assert words == [(2, 0), (4, 1), (6, 2), (9, 3), (11, 4), (13, 5), (17, 6), (19, 7), (21, 8)]
+    assert starts(issued) == [7, 11, 15, 19, 23, 27]
+
+
+def test_a_pass_waits_for_the_rankers() -> None:
+    slow = Timing(passes=3, beats=1, beat_cycles=2, load_cycles=3, encode_cycles=0, rank_cycles=7)
+    assert starts(tokens(slow, 40)) == [7, 14, 21]
+    fast = Timing(passes=3, beats=1, beat_cycles=2, load_cycles=5, encode_cycles=0, rank_cycles=4)
+    assert starts(tokens(fast, 40)) == [5, 10, 15]
+    nothing = Timing(passes=2, beats=1, beat_cycles=2, load_cycles=0, encode_cycles=0, rank_cycles=4)
+    assert starts(tokens(nothing, 20)) == [4, 8]
+
+
 def test_nothing_to_load() -> None:
     issued = tokens(Timing(passes=2, beats=1, beat_cycles=2, load_cycles=0, encode_cycles=0), 10)
     assert starts(issued) == [0, 2]

@@ -11,14 +11,16 @@ from mmac.isa import structure, table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import FULL, PAPER_LEVELS, Level
 from mmac.isa.program import Program
+from mmac.isa.verify import verify
 from mmac.runtime import engines
-from mmac.runtime.engines.cell import CellEngine
+from mmac.runtime.engines.cell import CellEngine, cycles
 from mmac.runtime.engines.cell.cells import KINDS
 from mmac.runtime.memory import Memory
 from mmac.runtime.targets import Multipliers, Target, load_target
+from mmac.runtime.timing.analyse import analyse
 from tests.runtime.definition import Array, Window
 from tests.runtime.engines.cell.machines import target
-from tests.runtime.engines.cell.programs import formula, one_layer, with_fields
+from tests.runtime.engines.cell.programs import formula, one_layer, with_channels, with_fields
 from tests.runtime.test_reference import Layer, check_array_layer, execute, layers
 
 
@@ -30,8 +32,8 @@ def step(program: Program, machine: Target, mac: str, level: int, inputs: dict[s
         memory.write(key, array.transpose(0, 3, 1, 2))
     y = engine.run(0, memory, level, {"y"})["y"].transpose(0, 2, 3, 1)
     assert engine.durations
-    for (pc, indices), cycles in engine.durations.items():
-        assert formula(program, machine, mac, level, pc, indices) in (cycles, None)
+    for (pc, indices), taken in engine.durations.items():
+        assert formula(program, machine, mac, level, pc, indices) == taken
     return y
 
 
@@ -52,7 +54,7 @@ def test_tiled_layers_on_the_array(layer: Layer, shape: tuple[int, int, int], sp
     check_layer(layer, target(*shape), "mmac", split)
 
 
-@given(layers(), st.sampled_from([Multipliers(1, 9), Multipliers(5, 4), Multipliers(128, 1)]))
+@given(layers(), st.sampled_from([Multipliers(1, 9, 2000), Multipliers(5, 4, 2000), Multipliers(128, 1, 2000)]))
 @settings(max_examples=10)
 def test_tiled_layers_on_the_multipliers(layer: Layer, unit: Multipliers) -> None:
     check_layer(layer, target(multipliers=unit), "mmac", {"unit": table.Unit.MULTIPLIERS})
@@ -81,6 +83,23 @@ def test_every_cell_gives_what_the_reference_engine_gives(shape: str, mac: str) 
     for level in range(len(levels)):
         expected = execute(program, level, {"x": x}, ["y"])["y"]
         np.testing.assert_array_equal(step(program, machine, mac, level, {"x": x}), expected)
+
+
+@pytest.mark.parametrize("kind", list(table.TermFormat))
+@pytest.mark.parametrize("unit", list(table.Unit))
+@pytest.mark.parametrize(("first", "size"), [(-1, 2), (-3, 1), (-2, 4), (1, 4), (-1, 4), (3, 4)])
+def test_boxes_that_start_anywhere(first: int, size: int, unit: table.Unit, kind: table.TermFormat) -> None:
+    """Two convolution groups of two channels: below 0, inside a convolution group, over the end of the view."""
+    rng = np.random.default_rng(7)
+    program = one_layer(rng.integers(-99, 99, (4, 1, 1, 20)), (1, 3, 3), (Level(8, 2),), window=Window(), groups=2,
+                        kind=kind)  # fmt: skip
+    program = with_channels(with_fields(program, unit=unit, split_n=2, split_k=2), first, size)
+    verify(program)
+    x = rng.integers(0, 256, (1, 3, 3, 40)).astype(np.uint8)
+    machine = target(2, 2, 2, rankers=3, multipliers=Multipliers(2, 7, 12))
+    expected = execute(program, 0, {"x": x}, ["y"])["y"]
+    np.testing.assert_array_equal(step(program, machine, "mmac", 0, {"x": x}), expected)
+    assert cycles(program, machine, 0) == analyse(program, machine).cycles[0]
 
 
 def test_the_hardware_is_the_target_of_the_program() -> None:

@@ -15,7 +15,7 @@ from mmac.runtime.engines.cell.hardware import LIMIT, OVERHEAD, Hardware, check_
 from mmac.runtime.engines.cell.layout import Work
 from mmac.runtime.targets import Cell, Multipliers, Resources
 from tests.runtime.definition import Window
-from tests.runtime.engines.cell.machines import Case, array_cycles, cases, target
+from tests.runtime.engines.cell.machines import Case, array_cycles, cases, load_cycles, target
 from tests.runtime.engines.cell.programs import one_layer, with_fields
 
 
@@ -56,7 +56,7 @@ def test_a_pipeline_without_room() -> None:
 def test_multipliers_that_are_not_there() -> None:
     program = one_layer(np.ones((4, 1, 1, 4), int), (1, 2, 2), PAPER_LEVELS, window=Window())
     nodes = structure.parse(with_fields(program, unit=table.Unit.MULTIPLIERS).code)[:-1]
-    Hardware(target(multipliers=Multipliers(1, 1)), "mmac").check(nodes, program.plan.layers, 0)
+    Hardware(target(multipliers=Multipliers(1, 1, 16)), "mmac").check(nodes, program.plan.layers, 0)
     with pytest.raises(ResourceError, match=r"target vc707: it has no multipliers; .*; compile it for this target"):
         Hardware(target(), "mmac").check(nodes, program.plan.layers, 0)
 
@@ -73,8 +73,9 @@ def test_the_estimate_lacks_no_more_than_what_comes_before_and_after_the_passes(
     steps = Hardware(case.target, "mmac").steps(table.Unit.ARRAY, case.work, case.alpha, case.beta)
     cycles = steps / (case.target.cell_count + OVERHEAD)
     true = array_cycles(case, "mmac", case.alpha)
-    around = array.pipeline_cycles + array.rows * (case.alpha + 16 * case.beta) + array.columns + 3
-    assert -array.rows * case.alpha <= true - cycles <= around
+    load = load_cycles(case, "mmac", case.alpha)
+    around = array.pipeline_cycles + load + 16 * array.rows * case.beta + array.rows + array.columns + 3
+    assert -load <= true - cycles <= around
 
 
 def test_nothing_is_no_step() -> None:

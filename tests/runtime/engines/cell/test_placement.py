@@ -69,13 +69,28 @@ def test_depthwise_channels_lie_on_the_diagonal() -> None:
     }
 
 
-def test_parts_go_to_blocks_with_the_reduction_fastest() -> None:
+def test_parts_that_add_up_stay_together() -> None:
+    """Of three blocks one idles, as the sums of two are formed in pairs."""
     work = Work(pixels=4, channels=(0, 6), per_group=6, depth=32, splits=(2, 2, 2))
     at = place(Layout(work, target(3, 1, 3).array))
-    assert at.group[..., 0].tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, -1]]
-    assert at.channel[..., 0].tolist() == [[0, 0, 3], [3, 0, 0], [3, 3, -1]]
-    assert at.pixel[..., 0].tolist() == [[0, 0, 0], [0, 2, 2], [2, 2, -1]]
-    assert at.output.tolist() == [[0, 0, 1], [1, 2, 2], [3, 3, -1]]
+    assert at.group[..., 0].tolist() == [[0, 1, -1]] * 4
+    assert at.channel[..., 0].tolist() == [[0, 0, -1], [3, 3, -1]] * 2
+    assert at.pixel[:, :2, 0].tolist() == [[0, 0], [0, 0], [2, 2], [2, 2]]
+    assert at.output.tolist() == [[0, 0, -1], [1, 1, -1], [2, 2, -1], [3, 3, -1]]
+
+
+def test_more_parts_of_a_sum_than_blocks_take_rounds() -> None:
+    work = Work(pixels=1, channels=(0, 2), per_group=2, depth=80, splits=(1, 2, 5))
+    at = place(Layout(work, target(3, 1, 1).array))
+    assert at.group[..., 0].tolist() == [[0, 1, 2], [3, 4, -1]] * 2
+    assert at.output.tolist() == [[0, 0, 0], [0, 0, -1], [1, 1, 1], [1, 1, -1]]
+
+
+def test_blocks_without_pixels_hold_nothing() -> None:
+    work = Work(pixels=2, channels=(0, 1), per_group=1, depth=16, splits=(4, 1, 1))
+    at = place(Layout(work, target(4, 1, 1).array))
+    assert at.group[0, :, 0].tolist() == [0, 0, -1, -1]
+    assert at.pixel[0, :, 0].tolist() == [0, 1, -1, -1]
 
 
 def test_channels_are_split_over_convolution_groups_first() -> None:

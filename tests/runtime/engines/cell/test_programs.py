@@ -26,7 +26,7 @@ def tiny(multipliers: Multipliers | None) -> Target:
     return replace(nets.tiny_target(4), multipliers=multipliers)
 
 
-TARGETS = {"array": tiny(None), "both": tiny(Multipliers(2, 3)), "vc707": load_target("vc707")}
+TARGETS = {"array": tiny(None), "both": tiny(Multipliers(2, 3, 64)), "vc707": load_target("vc707")}
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,32 @@ def timing_of(layout: Layout, kind: type[Cells], alpha: int, beta: int) -> Timin
     array = layout.array
     terms = GROUP_SIZE * array.rows * beta if kind.group_cycles is None else 0
     encode = -(-terms // array.encoders)
+    ranked = GROUP_SIZE * layout.pass_groups if layout.work.raw and kind.group_cycles is None else 0
     return Timing(
         passes=layout.passes,
         beats=layout.beats,
         beat_cycles=max(kind.cycles_for(alpha, beta), array.columns, encode),
         load_cycles=array.rows * kind.words_for(alpha),
         encode_cycles=encode,
+        rank_cycles=-(-ranked // array.rankers),
     )
+
+
+@dataclass
+class Counts:
+    """What a unit has done that takes energy.
+
+    Attributes:
+        words: words written into the cells, or weights into the stores of the multipliers.
+        planes: planes of data groups found for the rows, of 16 data terms or values each.
+        products: products of the multipliers.
+        sums: sums added to accumulators.
+    """
+
+    words: int = 0
+    planes: int = 0
+    products: int = 0
+    sums: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class SystolicArray:
         self.words = np.concatenate([cells.weight_words(operands.tile), cells.empty_words()[None]])
         self.channels = operands.tile.shape[1]
         self.acc = with_empty(acc)
+        self.counts = Counts()
 
     def run(self) -> int:
         """Step until the last sum has reached its accumulator; returns the cycles taken."""
@@ -126,6 +146,7 @@ class SystolicArray:
         first = np.diff(output, prepend=NONE - 1) != 0
         address = self.at.channel[number, first, sums.column], self.at.pixel[number, first, beat]
         self.acc[address] += sums.values[first]
+        self.counts.sums += int(np.count_nonzero((address[0] != NONE) & (address[1] != NONE)))
 
     def _add_down(self) -> None:
         """Cells whose beat has ended add their sum to the partial sum from above."""
@@ -147,16 +168,20 @@ class SystolicArray:
         there = (group != NONE) & (channel != NONE) & self.at.joined[row, column, None]
         address = np.where(there, group * self.channels + channel, NONE)
         self.cells.store[number & 1, :, row, column, word] = self.words[address, word[:, None]]
+        self.counts.words += int(np.count_nonzero(there))
 
     def _move_data(self) -> None:
-        """Data groups hop to the right; where a beat begins, the next group of the row enters on the left."""
-        data = self.cells.data
+        """Data hop to the right; where a beat begins, the next group of the row enters on the left, plane by plane."""
+        data, step = self.cells.data, self.control.step[:, 0]
         data[:, :, 1:] = data[:, :, :-1]
-        (row,) = np.nonzero(self.control.step[:, 0] == 0)
+        plane, wait = np.divmod(step, self.cells.plane_cycles)
+        (row,) = np.nonzero((step != NONE) & (wait == 0) & (plane < self.data.shape[2]))
         if row.size:
             number, beat = np.divmod(self.control.beat[row, 0], self.timing.beats)
             source, pixel = self.at.source[number, :, row], self.at.pixel[number, :, beat]
-            data[:, row, 0] = self.data[source, pixel].swapaxes(0, 1)
+            data[:, row, 0] = self.data[source, pixel, plane[row, None]].swapaxes(0, 1)
+            entered = (source != NONE) & (pixel != NONE) & (step[row, None] == 0)
+            self.counts.planes += int(np.count_nonzero(entered)) * self.data.shape[2]
 
 
 def with_empty(memory: npt.NDArray[Any]) -> npt.NDArray[Any]:

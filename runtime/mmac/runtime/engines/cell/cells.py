@@ -34,7 +34,7 @@ class Cells(ABC):
 
     Attributes:
         store: int16 [bank, block, row, column, word]: the weight group in use, and the next one.
-        data: [block, row, column, 16, term]: the encoded data group.
+        data: [block, row, column, 16]: a plane of the encoded data group.
         sum: int32 [block, row, column]: what the present beat has added up so far.
 
     Args:
@@ -49,10 +49,11 @@ class Cells(ABC):
 
     def __init__(self, shape: tuple[int, int, int], alpha: int, beta: int) -> None:
         self.beta, self.cycles, self.words = beta, self.cycles_for(alpha, beta), self.words_for(alpha)
+        self.plane_cycles = max(1, self.words if self.group_cycles is None else self.group_cycles)
         self.block, self.row, self.column = np.ogrid[tuple(slice(size) for size in shape)]
         self.store: Words = np.full((2, *shape, max(1, self.words)), POISON, np.int16)
         edge = self.encode(np.zeros(GROUP_SIZE, np.int16))
-        self.data = np.full((*shape, *edge.shape), POISON, edge.dtype)
+        self.data = np.full((*shape, GROUP_SIZE), POISON, edge.dtype)
         self.sum: Int = np.zeros(shape, np.int32)
 
     @classmethod
@@ -74,8 +75,11 @@ class Cells(ABC):
         return np.zeros(self.words, np.int16)
 
     def encode(self, values: Words) -> Array:
-        """What the data encoders make of truncated values: [..., 16] → [..., 16, term]."""
-        return values[..., None]
+        """What the data encoders make of truncated values: [..., 16] → planes [..., plane, 16].
+
+        Planes enter a cell one after the other, `plane_cycles` apart.
+        """
+        return values[..., None, :]
 
     def work(self, step: Ints, bank: Ints) -> None:
         """One cycle of every cell whose `step` is 0…cycles-1; the others keep their sums."""
@@ -94,9 +98,9 @@ class Cells(ABC):
         word: Int = self.store[bank, self.block, self.row, self.column, number].astype(np.int32)
         return word
 
-    def _value(self, number: Ints | Int, term: Ints | int = 0) -> Int:
-        """A value in the data register of every cell, or a term of it."""
-        value: Int = self.data[self.block, self.row, self.column, number, term].astype(np.int32)
+    def _value(self, number: Ints | Int) -> Int:
+        """What the data register of every cell holds of a value."""
+        value: Int = self.data[self.block, self.row, self.column, number].astype(np.int32)
         return value
 
 
@@ -104,6 +108,7 @@ class Mmac(Cells):
     """One pair of terms per cycle: a shift, and a signed addition.
 
     A word is the byte of a weight term as in a term stream, or `NONE`. A data term ±2^e is kept as ±(e + 1), none as 0.
+    A plane of data is the term of one rank of each value; all weight terms meet a plane before the next one comes.
     """
 
     name = "mmac"
@@ -119,13 +124,12 @@ class Mmac(Cells):
 
     def encode(self, values: Words) -> Array:
         """The terms of each value, largest first; truncated values have no more than β."""
-        return _data_terms()[values.astype(np.intp) + MAX_DATA, : self.beta]
+        return _data_terms()[values.astype(np.intp) + MAX_DATA, : self.beta].swapaxes(-1, -2)
 
     def _next(self, step: Ints, bank: Ints, before: Int) -> Int:
-        rank, data_rank = np.divmod(step, self.beta)
-        weight = self._word(bank, rank)
+        weight = self._word(bank, step % self.words)
         index, minus, exponent = weight & 15, weight >> 4 & 1, weight >> 5 & 7
-        data = self._value(index, data_rank)
+        data = self._value(index)
         sign = np.where(weight == NONE, 0, np.sign(data)) * (1 - 2 * minus)
         product: Int = sign << (exponent + np.maximum(np.abs(data) - 1, 0))
         return before + product

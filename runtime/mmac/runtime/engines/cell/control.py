@@ -40,6 +40,7 @@ class Timing:
         beat_cycles: of a beat.
         load_cycles: to move a block's weights into a bank, a word per column and cycle.
         encode_cycles: to find the data terms of a block's rows for one beat.
+        rank_cycles: to rank the weights of a pass.
     """
 
     passes: int
@@ -47,19 +48,22 @@ class Timing:
     beat_cycles: int
     load_cycles: int
     encode_cycles: int
+    rank_cycles: int = 0
 
 
 class Sequencer:
     """Decides what enters the block in each cycle.
 
-    Three machines run side by side: one moves the weights of the next pass into the bank that is not in use, one finds
-    the data terms of the next beat, and one starts beats whose weights and data are there.
+    Four machines run side by side: one ranks the weights of the next pass, one moves them into the bank that is not in
+    use as they are ranked, one finds the data terms of the next beat, and one starts beats whose weights and data are
+    there.
     """
 
     def __init__(self, timing: Timing) -> None:
         self.timing = timing
         self.beat = 0
         self.step = NONE
+        self.ranked = 0  # cycles spent on ranking, in all passes together
         self.stored = 0  # weight words
         self.encoded = 0  # cycles spent on the next beat
 
@@ -68,6 +72,7 @@ class Sequencer:
         ended = self._end()
         if self.step == NONE and self._is_ready():
             self.step = self.encoded = 0
+        self._rank()
         word = self._store()
         self.encoded += 1
         if self.step == NONE:
@@ -86,14 +91,26 @@ class Sequencer:
         """Whether the next beat can start."""
         timing = self.timing
         number = self.beat // timing.beats
-        loaded = self.stored >= (number + 1) * timing.load_cycles
+        ranked = self.ranked >= (number + 1) * timing.rank_cycles
+        loaded = ranked and self.stored >= (number + 1) * timing.load_cycles
         return number < timing.passes and loaded and self.encoded >= timing.encode_cycles
 
+    def _fillable(self) -> int:
+        """Passes whose weights have a bank: those that have started, and the next one."""
+        started = self.beat // self.timing.beats + (self.step != NONE)
+        return min(started + 1, self.timing.passes)
+
+    def _rank(self) -> None:
+        """Rank on: weights of the pass that comes next."""
+        self.ranked += self.ranked < self._fillable() * self.timing.rank_cycles
+
     def _store(self) -> int:
-        """The weight word to store: of the pass that comes next."""
-        timing = self.timing
-        started = self.beat // timing.beats + (self.step != NONE)
-        if self.stored >= min(started + 1, timing.passes) * timing.load_cycles:
+        """The weight word to store: of the pass that comes next, as soon as as much of the pass is ranked."""
+        load, rank = self.timing.load_cycles, self.timing.rank_cycles
+        if self.stored >= self._fillable() * load:
+            return NONE
+        number, place = divmod(self.stored, load)
+        if (self.ranked - number * rank) * load < (place + 1) * rank:
             return NONE
         self.stored += 1
         return self.stored - 1

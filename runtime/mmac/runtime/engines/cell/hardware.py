@@ -12,7 +12,7 @@ from mmac.isa import table
 from mmac.isa.errors import ResourceError, UnsupportedError
 from mmac.isa.plan import LayerPlan
 from mmac.isa.structure import Node, Repeat
-from mmac.runtime.engines.cell.array import BEHIND, SystolicArray, timing_of
+from mmac.runtime.engines.cell.array import BEHIND, Counts, SystolicArray, timing_of
 from mmac.runtime.engines.cell.cells import KINDS
 from mmac.runtime.engines.cell.layout import Layout, Work, whole_work
 from mmac.runtime.engines.cell.multipliers import DotProducts, phases_of
@@ -60,24 +60,33 @@ class Hardware:
                 "a first register, the last partial sum and the accumulator take a cycle each",
             )  # fmt: skip
 
-    def multiply(self, unit: int, work: Work, operands: Operands, acc: Int) -> int:
+    def multiply(self, unit: int, work: Work, operands: Operands, acc: Int) -> tuple[int, Counts]:
         """Execute one `mmac`: add its sums to `acc`, int32 [channel of the box, pixel].
 
         Returns:
-            The cycles that it takes.
+            The cycles that it takes, and what it has done in them.
+
+        Raises:
+            ResourceError: it needs multipliers that the target does not have, or more weights than they have room for.
         """
         if work.is_empty:
-            return 1
+            return 1, Counts()
         machine = self._array(work, operands, acc) if unit == table.Unit.ARRAY else self._units(work, operands, acc)
         cycles = machine.run()
         acc[...] = machine.acc[:-1, :-1]
-        return cycles
+        return cycles, machine.counts
 
     def _array(self, work: Work, operands: Operands, acc: Int) -> SystolicArray:
         return SystolicArray(Layout(work, self.target.array), KINDS[self.mac], operands, acc)
 
     def _units(self, work: Work, operands: Operands, acc: Int) -> DotProducts:
-        return DotProducts(self._multipliers(), self.target.array.pipeline_cycles, work, operands, acc)
+        unit = self._multipliers()
+        if (needed := phases_of(unit, work).words) > unit.words:
+            raise ResourceError(
+                f"target {self.target.name}", f"a unit of the multipliers needs {needed} words of weights",
+                f"it has {unit.words}", "compile it for this target",
+            )  # fmt: skip
+        return DotProducts(unit, self.target.array.pipeline_cycles, work, operands, acc)
 
     def _multipliers(self) -> Multipliers:
         if self.target.multipliers is None:
@@ -112,7 +121,8 @@ class Hardware:
             units, phases = self._multipliers(), phases_of(self._multipliers(), work)
             return (phases.loads + phases.turns * phases.chunks) * (units.units * units.taps + OVERHEAD)
         timing = timing_of(Layout(work, self.target.array), KINDS[self.mac], alpha, beta)
-        cycles = timing.passes * max(timing.beats * timing.beat_cycles, timing.load_cycles)
+        load = max(timing.load_cycles, timing.rank_cycles)
+        cycles = timing.passes * max(timing.beats * timing.beat_cycles, load)
         return cycles * (self.target.cell_count + OVERHEAD)
 
 

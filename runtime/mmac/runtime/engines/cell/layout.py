@@ -31,6 +31,7 @@ class Work:
         per_group: channels of the box in a convolution group.
         depth: values on the reduction axis of one output.
         splits: parts of pixels, channels and weight groups.
+        raw: whether the weights are integers that have to be ranked.
     """
 
     pixels: int
@@ -38,6 +39,7 @@ class Work:
     per_group: int
     depth: int
     splits: tuple[int, int, int] = (1, 1, 1)
+    raw: bool = False
 
     @property
     def groups(self) -> int:
@@ -87,9 +89,10 @@ def _work(op: Op, instr: table.Mmac, inside: Sequence[tuple[int, int]]) -> Work:
     return Work(
         pixels=math.prod(stop - start for start, stop in inside[:3]),
         channels=inside[3],
-        per_group=box // max(1, box // conv.oc),  # a box narrower than a convolution group is part of one
+        per_group=min(box, conv.oc),  # a box narrower than a convolution group is part of one
         depth=conv.kernel_h * conv.kernel_w * conv.ic,
         splits=(instr.split_m, instr.split_n, instr.split_k),
+        raw=instr.format == table.TermFormat.RAW,
     )
 
 
@@ -106,14 +109,20 @@ class Layout:
     array: Array
 
     @property
-    def parts(self) -> int:
-        """Parts of the work, idle ones included."""
-        return math.prod(self.work.splits)
+    def outputs(self) -> int:
+        """Parts of pixels and channels that are formed in the same round: as many as there are blocks for."""
+        return max(1, self.array.blocks // self.work.splits[2])
+
+    @property
+    def tree_rounds(self) -> int:
+        """Rounds that these take: more than one if there are not enough blocks for one of them."""
+        return -(-self.work.splits[2] // self.array.blocks)
 
     @property
     def rounds(self) -> int:
         """Times that the blocks take a part each."""
-        return -(-self.parts // self.array.blocks)
+        split_m, split_n, _ = self.work.splits
+        return -(-split_m * split_n // self.outputs) * self.tree_rounds
 
     @property
     def conv_split(self) -> int:
@@ -165,3 +174,9 @@ class Layout:
     def passes(self) -> int:
         """Passes of all rounds."""
         return self.rounds * math.prod(self.steps)
+
+    @property
+    def pass_groups(self) -> int:
+        """Different weight groups of a pass in all blocks; those that split the pixels have the same."""
+        _, split_n, split_k = self.work.splits
+        return min(self.slots, self.conv_groups) * math.prod(self.slot) * min(self.array.blocks, split_n * split_k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmac.runtime.engines.cell.array import BEHIND, with_empty
+from mmac.runtime.engines.cell.array import BEHIND, Counts, with_empty
 from mmac.runtime.engines.cell.cells import POISON
 from mmac.runtime.engines.cell.layout import NONE, Work
 from mmac.runtime.engines.cell.operands import Operands
@@ -22,18 +23,30 @@ Words = npt.NDArray[np.int16]
 
 @dataclass(frozen=True)
 class Phases:
-    """What the units go through: `loads` of weights, then `turns` of outputs in `chunks` of products."""
+    """What the units go through: `loads` of weights, then `turns` of outputs in `chunks` of products.
+
+    After `period` turns a unit comes to the same channel again.
+    """
 
     loads: int
     turns: int
     chunks: int
+    period: int
+
+    @property
+    def words(self) -> int:
+        """Words of weights that a unit needs: a chunk each, of the channels of its turns."""
+        return min(self.turns, self.period) * self.chunks
 
 
 def phases_of(unit: Multipliers, work: Work) -> Phases:
     """How often the units have to do what."""
-    channels = work.width * work.conv_groups
+    channels = work.channels[1] - work.channels[0]
     return Phases(
-        -(-channels * work.depth // unit.units), -(-work.pixels * channels // unit.units), -(-work.depth // unit.taps)
+        loads=-(-channels * work.depth // unit.units),
+        turns=-(-work.pixels * channels // unit.units),
+        chunks=-(-work.depth // unit.taps),
+        period=channels // math.gcd(channels, unit.units),
     )
 
 
@@ -48,7 +61,11 @@ class Token(NamedTuple):
 class DotProducts:
     """All registers of the units during one `mmac`.
 
-    Each unit takes an output at a time, in (pixel, channel) order with the channel fastest.
+    Each unit takes an output at a time, in (pixel, channel) order with the channel fastest, and keeps the weights of
+    the channels that it comes to in a store of its own.
+
+    Attributes:
+        store: int16 [unit, word, tap].
 
     Args:
         unit: how many units, and how wide.
@@ -61,19 +78,18 @@ class DotProducts:
     def __init__(self, unit: Multipliers, pipeline_cycles: int, work: Work, operands: Operands, acc: Int) -> None:
         self.unit, self.work = unit, work
         self.phases = phases_of(unit, work)
-        conv_group, local = np.divmod(np.arange(work.conv_groups * work.width), work.width)
-        start, stop = work.channels_of(conv_group)
-        self.channel: Ints = np.where(start + local < stop, start + local, NONE)
-        self.conv_group = work.first + conv_group
+        self.channel: Ints = np.arange(*work.channels)
+        self.slot = self._slots()
+        self.counts = Counts()
         # memories; the last element is what the address NONE selects
         depth, width = work.depth, self.phases.chunks * unit.taps
         data, weights = operands.data.swapaxes(1, 2), operands.tile.values().swapaxes(0, 1)
         self.data = with_empty(_padded(data.reshape(*data.shape[:2], -1), depth, width))
-        self.decoded = _padded(weights.reshape(len(weights), -1)[self.channel], depth, width)
+        self.decoded = weights.reshape(len(weights), -1)[self.channel, :depth]
         self.acc = with_empty(acc)
         # registers
         self.pipeline = deque([Token()] * (pipeline_cycles - BEHIND - 1))
-        self.weights = _padded(np.full((len(self.channel), depth), POISON, np.int16), depth, width)
+        self.store: Words = np.full((unit.units, unit.words, unit.taps), POISON, np.int16)
         self.operands: Int = np.zeros((unit.units, unit.taps), np.int32)
         self.products: Int = np.zeros((unit.units, unit.taps), np.int32)
         self.sums: Int = np.zeros(unit.units, np.int32)
@@ -113,23 +129,31 @@ class DotProducts:
         if token.turn != NONE:
             channel, pixel = self._outputs(token.turn)
             taps = slice(token.chunk * self.unit.taps, (token.chunk + 1) * self.unit.taps)
-            self.operands = self.data[self.conv_group[channel], pixel, taps].astype(np.int32)
+            conv_group = self.channel[channel] // self.work.per_group
+            self.operands = self.data[conv_group, pixel, taps].astype(np.int32)
 
     def _store(self) -> None:
-        """The next decoded weights go into their registers."""
+        """The next decoded weights, one per unit, go to all units; each stores those of its channels."""
         if self.fetched.load != NONE:
             first = self.fetched.load * self.unit.units
             number = np.arange(first, min(first + self.unit.units, len(self.channel) * self.work.depth))
-            address = np.divmod(number, self.work.depth)
-            self.weights[address] = self.decoded[address]
+            channel, place = np.divmod(number, self.work.depth)
+            chunk, tap = np.divmod(place, self.unit.taps)
+            unit, which = np.nonzero(self.slot[:, channel] != NONE)
+            word = self.slot[unit, channel[which]] * self.phases.chunks + chunk[which]
+            self.store[unit, word, tap[which]] = self.decoded[channel[which], place[which]]
+            self.counts.words += len(unit)
 
     def _multiply(self) -> None:
         """Every tap forms a product."""
         self.multiplied = self.fetched
         if self.multiplied.turn != NONE:
-            channel, _ = self._outputs(self.multiplied.turn)
-            first = self.multiplied.chunk * self.unit.taps
-            self.products = self.operands * self.weights[channel, first : first + self.unit.taps]
+            turn, chunk = self.multiplied.turn, self.multiplied.chunk
+            word = turn % self.phases.period * self.phases.chunks + chunk
+            self.products = self.operands * self.store[:, word]
+            _, pixel = self._outputs(turn)
+            taps = min(self.unit.taps, self.work.depth - chunk * self.unit.taps)
+            self.counts.products += int(np.count_nonzero(pixel != NONE)) * taps
 
     def _add(self) -> None:
         """Every unit adds its products to its sum."""
@@ -144,7 +168,17 @@ class DotProducts:
             return False
         channel, pixel = self._outputs(self.summed.turn)
         self.acc[self.channel[channel], pixel] += self.sums
+        self.counts.sums += int(np.count_nonzero(pixel != NONE))
         return True
+
+    def _slots(self) -> Ints:
+        """[unit, channel] number of a channel among those that a unit comes to, `NONE` for the others."""
+        slot: Ints = np.full((self.unit.units, len(self.channel)), NONE, np.int64)
+        for turn in range(min(self.phases.turns, self.phases.period)):
+            channel, pixel = self._outputs(turn)
+            (unit,) = np.nonzero(pixel != NONE)
+            slot[unit, channel[unit]] = turn
+        return slot
 
     def _outputs(self, turn: int) -> tuple[Ints, Ints]:
         """Channel (its place in `channel`) and pixel of each unit's output, [unit]."""

@@ -77,14 +77,17 @@ def place(layout: Layout) -> Placement:
 
 
 def _share(layout: Layout) -> _Share:
-    """Parts are numbered with the groups fastest, then channels, then pixels, and dealt to the blocks in turn."""
-    blocks, (_, split_n, split_k) = layout.array.blocks, layout.work.splits
+    """Outputs are numbered with the channels fastest, then pixels; their parts of the groups lie next to each other."""
+    block, (_, split_n, split_k) = np.arange(layout.array.blocks)[:, None], layout.work.splits
     passes = np.unravel_index(np.arange(layout.passes), (layout.rounds, *layout.steps))
     turn, conv_step, group_step, channel_step = (axis[:, None, None] for axis in passes)
-    output, groups = np.divmod(turn * blocks + np.arange(blocks)[:, None], split_k)
+    place, part = np.divmod(block, split_k)
+    output = turn // layout.tree_rounds * layout.outputs + place
+    groups = turn % layout.tree_rounds * layout.array.blocks + part
     pixels, over_n = np.divmod(output, split_n)
     conv_groups, channels = np.divmod(over_n, layout.channel_split)
-    idle = (pixels >= layout.work.splits[0]) | (conv_groups >= layout.conv_split)
+    idle = (place >= layout.outputs) | (groups >= split_k) | (conv_groups >= layout.conv_split)
+    idle |= pixels * layout.beats >= layout.work.pixels
     return _Share(
         layout, output, pixels, conv_groups, channels, groups, idle, conv_step, group_step, channel_step
     )  # fmt: skip

@@ -58,7 +58,7 @@ class _Durations:
             check_steps(self.steps)
             operands = blank(work, alpha, beta)
             acc = np.zeros((operands.tile.shape[1], work.pixels), np.int32)
-            self.known[key] = self.hardware.multiply(unit, work, operands, acc)
+            self.known[key], _ = self.hardware.multiply(unit, work, operands, acc)
         return self.known[key]
 
     def _alpha(self, op: Op, indices: tuple[int, ...]) -> int:
