@@ -44,11 +44,11 @@ def by_definition(tile: IntArray, alphas: list[int]) -> tuple[list[int], list[in
         sections: list[list[int]] = []
         for k in range(7):
             planes: list[list[int]] = [signs, *([gap >> bit & 1 for gap in gaps] for bit in range(k))]
-            unary = [bit for gap in gaps for bit in [1] * (gap >> k) + [0]]
+            unary: list[int] = [bit for gap in gaps for bit in [1] * (gap >> k) + [0]]
             unary += [1] * (-len(unary) % 8)
             sections.append([k, *(byte for plane in planes for byte in as_bytes(plane)), *as_bytes(unary)])
         if gaps:
-            stream += min(sections, key=len)
+            stream += min(sections, key=lambda section: len(section))
         ends.append(len(stream))
     return stream, ends
 
