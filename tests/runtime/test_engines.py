@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from mmac.isa import structure
-from mmac.isa.errors import UsageError, VerificationError
+from mmac.isa.errors import UsageError
 from mmac.isa.plan import FULL
-from mmac.isa.program import DebugEntry, Program, TensorInfo
+from mmac.isa.program import Program
 from mmac.runtime import engines
 from mmac.runtime.memory import Memory
 from tests.runtime.programs import Builder

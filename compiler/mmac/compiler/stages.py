@@ -68,11 +68,10 @@ def to_json(stage: Stage, target: str | None = None) -> dict[str, Any]:
                 "nodes": [_node(node) for node in stage.graph],
             }
         case TileProgram():
-            names = [(op.name, getattr(op, "op", type(op).__name__).lower()) for op in stage.operations]
             return {
                 "model": stage.name,
                 "levels": [str(level) for level in stage.plan.levels],
-                "operations": [{"name": name, "op": op} for name, op in names],
+                "operations": [{"name": op.name, "op": op.kind} for op in stage.operations],
                 "buffers": [{"name": b.name, "size_bytes": b.size_bytes, "base": b.base} for b in stage.buffers],
             }
         case Program():

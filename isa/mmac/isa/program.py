@@ -90,6 +90,8 @@ class DebugEntry:
     """Instructions `start` … `stop`-1 implement ONNX node `node` of type `op` (`macs` multiply-accumulates).
 
     `outputs` names the tensors that lie complete in DRAM once they have been executed; later code may reuse the bytes.
+    The range then ends after the stores of a loop nest. That is proved; that these are all the bytes, and what the node
+    computes, is not: it concerns only those who ask for the tensor by name.
     """
 
     start: int

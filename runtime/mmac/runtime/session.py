@@ -140,6 +140,7 @@ class Session:
         for number, segment in enumerate(self._segments):
             kept.update(self._engine.run(number, self._memory, level, keep))
             if segment.host is not None:
+                self._keep(kept, keep, self.program.host[segment.host].inputs)
                 host_ms += self._host.run(segment.host, self._memory)
                 self._keep(kept, keep, self.program.host[segment.host].outputs)
         self.host_ms[level] = host_ms

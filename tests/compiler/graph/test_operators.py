@@ -8,6 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from mmac.compiler.graph import REASON, UNIT, run
+from mmac.isa.verify import verify
+from mmac.runtime.targets import load_target
+from tests.compiler.exact import back_end, front_end, wrong_tensors
 from tests.compiler.graph import machine
 from tests.compiler.graph.small import feeds, model, ops, original, stages
 
@@ -286,3 +289,13 @@ def test_conversions_at_the_border_are_io(tmp_path: Path) -> None:
     final = stages(image("y = Softmax (h)"), tmp_path)["terms"]
     assert list(units(final).values()) == ["io", "array", "host", "host"]
     assert list(units(stages(image("y = Relu (h)"), tmp_path)["terms"]).values()) == ["io", "array", "io"]
+
+
+def test_a_conversion_that_the_host_reads_is_the_hosts(tmp_path: Path) -> None:
+    """Though its result is an output of the model as well."""
+    proto = model(f"(float[1,8,6,6] x) => (float[1,8,6,6] h, float[1,8,6,6] y) {{ {CONV}\n y = Softmax (h) }}")
+    partitioned = front_end(proto, tmp_path)
+    assert list(units(partitioned).values()) == ["io", "array", "host", "host"]
+    program = back_end(partitioned, load_target("vc707"))
+    verify(program)
+    assert not wrong_tensors(partitioned, program, feeds(proto), [7])

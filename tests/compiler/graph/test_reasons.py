@@ -57,6 +57,39 @@ REASONS: dict[str, tuple[onnx.ModelProto, str, str]] = {
         "AveragePool",
         "window of more than 65,535 values",
     ),
+    "large maximum": (
+        model("(float[1,1,257,256] x) => (float[a,b,c,d] y) { h = Conv (x, w[1,1,1,1]) y = GlobalMaxPool (h) }"),
+        "MaxPool",
+        "window of more than 65,535 values",
+    ),
+    "large kernel": (
+        model("(float[1,33,64,64] x) => (float[a,b,c,d] y) { y = Conv (x, w[1,33,64,64]) }"),
+        "Conv",
+        "window of more than 131,072 values",
+    ),
+    "long kernel": (
+        model("(float[1,1,4097] x) => (float[a,b,c] y) { y = Conv (x, w[1,1,4096]) }"),
+        "Conv",
+        "a kernel of 4096; the machine has up to 4095",
+    ),
+    "large stride": (
+        model("(float[1,1,300,3] x) => (float[a,b,c,d] y) { y = Conv <strides=[256,1]> (x, w[1,1,2,2]) }"),
+        "Conv",
+        "a stride of 256; the machine has up to 255",
+    ),
+    "large dilation": (
+        model("(float[1,1,300,3] x) => (float[a,b,c,d] y) { y = Conv <dilations=[256,1]> (x, w[1,1,2,2]) }"),
+        "Conv",
+        "a dilation of 256; the machine has up to 255",
+    ),
+    "large stride of a pool": (
+        model(
+            "(float[1,1,300,3] x) => (float[a,b,c,d] y) "
+            "{ h = Conv (x, w[1,1,1,1]) y = MaxPool <kernel_shape=[2,2], strides=[256,1]> (h) }"
+        ),
+        "MaxPool",
+        "a stride of 256; the machine has up to 255",
+    ),
     "gemm of two tensors": (
         model("(float[3,5] x) => (float[a,b] y) { h = MatMul (x, w[5,5]) y = Gemm <transA=1> (h, h) }"),
         "Gemm",

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, in_place, lifetimes
+from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, Placement, in_place, lifetimes
 from mmac.compiler.tile.ir import Buffer, HostCall, Move, Tensor, TileProgram, VectorOp, View
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.isa.errors import ResourceError
@@ -134,3 +135,44 @@ def test_an_operand_that_is_needed_stays(operations):
     module = replace(program([640] * 6, []), operations=operations)
     found = in_place(module, lifetimes(module))
     assert "b3" not in found
+
+
+def one_by_one(module, capacity):
+    """What `keep_on_chip` says that it keeps: each buffer in turn, if it fits beside those before it."""
+    plan = Placement.of(module)
+    chosen = []
+    free = [b for b in module.buffers if b.name != "b0" and b.name in plan.spans]
+    for buffer in sorted(free, key=lambda b: (plan.spans[b.name][1] - plan.spans[b.name][0], -b.size_bytes, b.name)):
+        bases = plan.place([*chosen, buffer], 0)
+        if all(bases[b.name] + b.size_bytes <= capacity for b in (*chosen, buffer)):
+            chosen.append(buffer)
+    return {b.name for b in chosen}
+
+
+def network(rng, count):
+    """Moves and sums of what has been computed lately, in buffers of a few sizes."""
+    sizes = np.repeat(rng.choice([320, 640, 1280, 2560], count), 2)[:count].tolist()
+    operations = []
+    for y in range(1, count):
+        a, b = (int(rng.integers(max(0, y - 6), y)) for _ in range(2))
+        if sizes[a] == sizes[b] == sizes[y]:
+            operations.append(addition(f"s{y}", f"b{a}", f"b{b}", f"b{y}", sizes[y]))
+        else:
+            operations.append(Move(f"m{y}", box(f"b{a}", sizes[a]), (box(f"b{y}", sizes[y]),)))
+    return replace(program(sizes, []), operations=tuple(operations))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_residents_are_found_in_few_steps(seed, monkeypatch):
+    module = network(np.random.default_rng(seed), 60)
+    place, calls = Placement.place, []
+    for capacity in (2560, 4096, 8192):
+        expected = one_by_one(module, capacity)
+        with monkeypatch.context() as patch:
+            patch.setattr(Placement, "place", lambda *args: calls.append(args) or place(*args))
+            assert {b.name for b in keep_on_chip(module, capacity).buffers if b.on_chip} == expected
+    assert len(calls) < 3 * 60  # one by one takes as many as there are buffers, each of them quadratic
+    calls.clear()
+    monkeypatch.setattr(Placement, "place", lambda *args: calls.append(args) or place(*args))
+    assert sum(b.on_chip for b in keep_on_chip(module, 1 << 20).buffers) == 59
+    assert len(calls) == 1

@@ -29,12 +29,15 @@ Damage = Callable[[Program, np.random.Generator], Program]
 @functools.cache
 def small() -> Program:
     """Something of everything that can be damaged, in few bytes."""
-    builder = Builder(levels=LEVELS, image_bytes=1 << 11)
+    builder = Builder(levels=LEVELS, image_bytes=1 << 12)
     x = builder.input("x", (1, 3, 4, 4))
     y, z = (builder.tensor(name, (1, 3, 4, 6)) for name in "yz")
     builder.array(x, y, kernel=3, tile=(1, 2, 4, 4), per_level=True)
     pooled = builder.tensor("pooled", (1, 2, 2, 6))
     builder.add(y, y, z, (1, 2, 4, 3))
+    builder.lookup(z, z, (1, 1, 4, 6))
+    builder.add(z, y, z, (1, 3, 2, 6))
+    builder.array(z, z, tile=(1, 1, 4, 6))
     builder.pool("vavg", z, pooled, (1, 1, 2, 6))
     out = builder.tensor("out", (1, 2, 2, 2))
     builder.array(pooled, out, tile=(1, 2, 2, 2), kind=TermFormat.RAW, weights_outer=False)
@@ -53,6 +56,31 @@ def code(program: Program, rng: np.random.Generator) -> Program:
     words = codec.encode(program.code)
     damaged = np.frombuffer(_byte(words.tobytes(), rng), np.uint8).reshape(words.shape)
     return dataclasses.replace(program, code=codec.decode(damaged))
+
+
+def fields(program: Program, rng: np.random.Generator) -> Program:
+    """Whole fields of one or two instructions: off by one, at an end of their range, or as in a similar instruction."""
+    changed = list(program.code)
+    for _ in range(rng.integers(1, 3)):
+        at = int(rng.choice([i for i, instr in enumerate(changed) if instr.layout]))
+        name, bits = list(changed[at].layout.items())[int(rng.integers(len(changed[at].layout)))]
+        alike = [getattr(other, name) for other in program.code if type(other) is type(changed[at])]
+        value = int(getattr(changed[at], name))
+        options = [value - 1, value + 1, bits.minimum, bits.maximum, *alike]
+        allowed = [v for v in options if bits.minimum <= v <= bits.maximum and (not bits.choices or v in bits.values)]
+        changed[at] = dataclasses.replace(changed[at], **{name: int(rng.choice(allowed))})
+    return dataclasses.replace(program, code=tuple(changed))
+
+
+def order(program: Program, rng: np.random.Generator) -> Program:
+    """An instruction moved a few places, said twice, or left out."""
+    changed = list(program.code)
+    at = int(rng.integers(len(changed)))
+    kind = rng.integers(3)
+    instr = changed[at] if kind == 1 else changed.pop(at)
+    if kind < 2:
+        changed.insert(max(0, at + int(rng.integers(-6, 7))), instr)
+    return dataclasses.replace(program, code=tuple(changed))
 
 
 def image(program: Program, rng: np.random.Generator) -> Program:
@@ -76,7 +104,9 @@ def several(program: Program, rng: np.random.Generator) -> Program:
     return program
 
 
-@pytest.mark.parametrize(("damage", "count"), [(code, 300), (image, 100), (metadata, 300), (several, 300)])
+@pytest.mark.parametrize(
+    ("damage", "count"), [(code, 300), (fields, 300), (order, 150), (image, 100), (metadata, 300), (several, 300)]
+)
 def test_damaged_programs(damage: Damage, count: int) -> None:
     rng = np.random.default_rng(2)
     verify(small())

@@ -42,11 +42,23 @@ def vector() -> Source:
     return builder.source()
 
 
+def in_place() -> Source:
+    """Results that take the place of an operand, box by box: a table, a sum, and a product of the array."""
+    builder = Builder(levels=(Level(4, 1),), image_bytes=1 << 12)
+    x, b = builder.input("x", (1, 4, 4, 16)), builder.input("b", (1, 4, 1, 16))
+    builder.lookup(x, x, (1, 1, 4, 16))
+    builder.add(x, b, x, (1, 2, 2, 16))
+    builder.array(x, x, tile=(1, 1, 2, 16))
+    builder.output(x)
+    return builder.source()
+
+
 PROGRAMS: dict[str, Callable[[], Source]] = {
     "weights outer": lambda: small(True, None),
     "pixels outer": lambda: small(False, None),
     "reduction": lambda: small(True, 16),
     "vector": vector,
+    "in place": in_place,
 }
 
 

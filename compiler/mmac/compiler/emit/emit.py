@@ -6,7 +6,7 @@ Needs: nests (`schedule`) and addresses (`allocate`). Guarantees: a `Program` th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,6 @@ from mmac.compiler.tile.ir import (
     Buffer,
     HostCall,
     Nest,
-    Operation,
     PointerRegister,
     Repeat,
     Statement,
@@ -98,41 +97,51 @@ def _image(module: TileProgram, buffers: dict[str, Buffer]) -> npt.NDArray[np.ui
 
 def _code(module: TileProgram, buffers: dict[str, Buffer]) -> tuple[list[Instr], list[DebugEntry]]:
     code: list[Instr] = _flat(give_credits())
-    debug = []
+    debug: list[DebugEntry] = []
     registers = _Registers(buffers)
     completed = completed_tensors(module)
+    layer = None
     for index, op in enumerate(module.operations):
         if op.nest is None:
             raise ValueError(f"{op.name}: emit needs schedule first")
         start = len(code)
         code += [*registers.set_up(op.nest), *_flat(op.nest.body)]
-        macs = op.macs if isinstance(op, ArrayLayer) else 0
-        debug.append(DebugEntry(start, len(code), op.name, _kind(op), macs, completed.get(index, ())))
+        entry = DebugEntry(start, len(code), op.name, op.kind, outputs=completed.get(index, ()))
+        before, layer = layer, op.layer if isinstance(op, ArrayLayer) else None
+        if isinstance(op, ArrayLayer):
+            entry = replace(entry, node=module.plan.layers[op.layer].name, macs=op.macs)
+        # the groups of a convolution are one node to the user
+        debug.append(entry if layer is None or layer != before else _joined(debug.pop(), entry))
     return [*code, *_flat(take_credits()), table.Halt()], debug
+
+
+def _joined(first: DebugEntry, second: DebugEntry) -> DebugEntry:
+    outputs = first.outputs + second.outputs
+    return replace(first, stop=second.stop, macs=first.macs + second.macs, outputs=outputs)
 
 
 def completed_tensors(module: TileProgram) -> dict[int, tuple[str, ...]]:
     """Tensors by the operation after which their bytes are final and still there.
 
-    That is the last operation to write their buffer, or the first to read it if only the host or a model input does.
+    That is the last operation on the device to write their buffer. If it is the host that writes last, or the user, it
+    is the first one to read it afterwards: nothing that the host or the user writes is replaced in place.
     """
-    writers: dict[str, int] = {}
-    readers: dict[str, int] = {}
+    final: dict[str, int] = {}
     for index, op in enumerate(module.operations):
-        if isinstance(op, HostCall):
-            continue
         reads, writes = buffers_touched(op)
-        writers |= dict.fromkeys(writes, index)
-        readers = dict.fromkeys(reads, index) | readers
+        if isinstance(op, HostCall):
+            for name in writes:
+                final.pop(name, None)
+            continue
+        for name in reads:
+            final.setdefault(name, index)
+        final |= dict.fromkeys(writes, index)
     completed: dict[int, tuple[str, ...]] = {}
     for tensor in module.tensors:
-        index = writers.get(tensor.buffer or "", readers.get(tensor.buffer or "", -1))
-        completed[index] = (*completed.get(index, ()), tensor.name)
+        if tensor.buffer in final:
+            index = final[tensor.buffer]
+            completed[index] = (*completed.get(index, ()), tensor.name)
     return completed
-
-
-def _kind(op: Operation) -> str:
-    return getattr(op, "op", type(op).__name__).lower()
 
 
 def _flat(body: Sequence[Statement]) -> list[Instr]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,18 @@ import onnx_ir as ir
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.constants import constant_of, is_constant
 from mmac.compiler.graph.edit import attribute
+from mmac.isa import table
 
 Floats = npt.NDArray[np.float64]
 
 _MAX_DIMS = 4
 """Dimensions of the addresses in an instruction."""
+
+MAX_TAPS = 65535
+"""Values in a window of a pool: their sum is exact in binary32, as 255 · 65,535 < 2^24."""
+
+MAX_WINDOW = 1 << 17
+"""Values in a window of a convolution, all channels: half of the activation scratchpad of the default target."""
 
 Check = Callable[[ir.Node], str]
 """Why a node cannot be mapped (an empty string if it can)."""
@@ -76,13 +83,30 @@ def _rank(value: ir.Value | None) -> int:
     return -1 if shape is None else len(shape)
 
 
+def _check_window(node: ir.Node, kernel: Sequence[int], values: int, most: int) -> str:
+    """Windows whose geometry fits the fields of the instruction `conv`, and which are not too large."""
+    sizes = {"kernel": kernel, "stride": attribute(node, "strides", []), "dilation": attribute(node, "dilations", [])}
+    for what, found in sizes.items():
+        limit = table.Conv.layout[f"{what}_w"].maximum  # that of the height is as wide
+        if max(found, default=1) > limit:
+            return f"a {what} of {max(found)}; the machine has up to {limit}"
+    return f"window of more than {most:,} values" if values > most else ""
+
+
+def _check_pool(node: ir.Node) -> str:
+    kernel = attribute(node, "kernel_shape", [])
+    return _check_window(node, kernel, math.prod(kernel), MAX_TAPS)
+
+
 def check_conv(node: ir.Node) -> str:
     """1-D and 2-D convolutions with constant weights."""
     if not all(is_constant(value) for value in node.inputs[1:] if value is not None):
         return "weights or bias are computed at run time"
     if _rank(node.inputs[0]) not in (3, 4):
         return f"{_rank(node.inputs[0]) - 2}-D convolution; the array has 1-D and 2-D ones"
-    return ""
+    _, channels, *kernel = static_shape(node.inputs[1]) or (1, 1)
+    taps = math.prod(kernel)
+    return _check_window(node, kernel, taps * channels if taps > 1 else 1, MAX_WINDOW)  # 1 x 1 kernels can be cut
 
 
 def check_matmul(node: ir.Node) -> str:
@@ -106,16 +130,14 @@ def check_nothing(node: ir.Node) -> str:
 
 
 def check_average_pool(node: ir.Node) -> str:
-    """Windows that are sums of at most 65,535 in-bounds taps (exact in binary32: 255 · 65,535 < 2^24)."""
+    """Sums of windows, all of whose taps are known."""
     if attribute(node, "ceil_mode", 0) or attribute(node, "auto_pad", "NOTSET") != "NOTSET":
         return "ceil_mode or auto_pad of this average pool"
     if _rank(node.inputs[0]) not in (3, 4):
         return f"average pool over {_rank(node.inputs[0]) - 2} axes"
     if any(d != 1 for d in attribute(node, "dilations", [1])):
         return "dilated average pool"
-    if math.prod(attribute(node, "kernel_shape", [])) > 65535:
-        return "window of more than 65,535 values"
-    return ""
+    return _check_pool(node)
 
 
 def check_max_pool(node: ir.Node) -> str:
@@ -126,7 +148,7 @@ def check_max_pool(node: ir.Node) -> str:
         return "ceil_mode or auto_pad of this max pool"
     if _rank(node.inputs[0]) not in (3, 4):
         return f"max pool over {_rank(node.inputs[0]) - 2} axes"
-    return ""
+    return _check_pool(node)
 
 
 def check_layout(node: ir.Node) -> str:

@@ -155,12 +155,12 @@ def _label(model: ir.Model, layout: Iterable[ir.Node], reasons: dict[ir.Node, st
 
 
 def _at_border(node: ir.Node) -> bool:
-    """True for a conversion right after a graph input or right before a graph output."""
+    """True for a conversion right after a graph input, or right before a graph output that nothing else reads."""
     if encoding(node) is None:
         return False
     if node.op_type == "QuantizeLinear":
         return node.inputs[0] is not None and node.inputs[0].is_graph_input()
-    return node.outputs[0].is_graph_output()
+    return node.outputs[0].is_graph_output() and not node.outputs[0].uses()
 
 
 def _note_encodings(model: ir.Model) -> None:

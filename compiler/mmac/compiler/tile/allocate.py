@@ -10,12 +10,13 @@ at the lowest address that is free during its life. Before/after::
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mmac.compiler.passes import Pass
-from mmac.compiler.tile.ir import Buffer, TileProgram, VectorOp, buffers_touched
+from mmac.compiler.tile.ir import Buffer, HostCall, TileProgram, VectorOp, buffers_touched
 from mmac.isa.errors import ResourceError
 from mmac.runtime.targets import Target
 
@@ -86,25 +87,34 @@ def lifetimes(module: TileProgram) -> dict[str, tuple[int, int]]:
 def in_place(module: TileProgram, spans: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     """Buffers that may take the place of an operand which nobody needs afterwards, and that operand's buffer.
 
-    An elementwise operation stores each box where it has loaded one, so the two can be one piece of memory. `spans` are
-    the `lifetimes`.
+    An elementwise operation stores each box where it has loaded one, so the two can be one piece of memory, unless it
+    reads other boxes of it as well. `spans` are the `lifetimes`. What the host or the user writes keeps its bytes, so
+    that it can be looked at.
     """
     sizes = {b.name: b.size_bytes for b in module.buffers if not b.constant}
+    hosted = {name for op in module.operations if isinstance(op, HostCall) for name in op.writes}
     found: dict[str, str] = {}
     for time, op in enumerate(module.operations):
         if not isinstance(op, VectorOp) or op.window is not None:
             continue
-        for view in (op.b, op.a):
+        y = op.y.buffer
+        for name in dict.fromkeys(view.buffer for view in (op.b, op.a) if view is not None):
             if (
-                view is not None
-                and replace(view, buffer=op.y.buffer) == op.y
-                and view.buffer in sizes
-                and sizes[view.buffer] == sizes[op.y.buffer]
-                and 0 <= spans[view.buffer][0] < spans[view.buffer][1] == time == spans[op.y.buffer][0]
+                reads_in_step(op, name)
+                and name not in hosted
+                and name in sizes
+                and sizes[name] == sizes[y]
+                and 0 <= spans[name][0] < spans[name][1] == time == spans[y][0]
             ):
-                found[op.y.buffer] = view.buffer
+                found[y] = name
                 break
     return found
+
+
+def reads_in_step(op: VectorOp, buffer: str) -> bool:
+    """True if all that an elementwise operation reads of a buffer is, box by box, where its result is in its own."""
+    reads = [view for view in (op.a, op.b, op.table) if view is not None and view.buffer == buffer]
+    return all(replace(view, buffer=op.y.buffer) == op.y for view in reads)
 
 
 @dataclass(frozen=True)
@@ -129,13 +139,15 @@ class Placement:
             while self.follows.get(first) in chosen:
                 first = self.follows[first]
             chains.setdefault(first, []).append(name)
-        placed: list[tuple[int, int, int, int]] = []
+        busy: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         bases: dict[str, int] = {}
         for first, names in sorted(chains.items(), key=lambda item: (-chosen[item[0]].size_bytes, item[0])):
             spans = [self.spans.get(name, (0, 0)) for name in names]
-            begin, end, size = min(s[0] for s in spans), max(s[1] for s in spans), chosen[first].size_bytes
-            base = _lowest(size, [(low, high) for low, high, b, e in placed if begin <= e and b <= end], start)
-            placed.append((base, base + size, begin, end))
+            size = chosen[first].size_bytes
+            times = range(min(begin for begin, _ in spans), max(end for _, end in spans) + 1)
+            base = _lowest(size, {taken for time in times for taken in busy[time]}, start)
+            for time in times:
+                busy[time].append((base, base + size))
             bases |= dict.fromkeys(names, base)
         return bases
 

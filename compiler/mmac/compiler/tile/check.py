@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mmac.compiler.tile.allocate import Placement
+from mmac.compiler.tile.allocate import lifetimes
 from mmac.compiler.tile.ir import (
     ArrayLayer,
     HostCall,
@@ -118,21 +119,39 @@ def _check_order(module: TileProgram) -> None:
 
 def _check_addresses(module: TileProgram) -> None:
     """Buffers that are needed at the same time do not overlap, but for those that take another's place."""
-    plan = Placement.of(module)
-    spans = plan.spans
-    bases = {b.name: b.base for b in module.buffers}
+    spans = lifetimes(module)
     forever = (-1, len(module.operations))
     placed = sorted((b for b in module.buffers if b.base is not None), key=lambda b: (b.base or 0, b.name))
+    bases = {b.name: b.base or 0 for b in placed}
     active: list[tuple[int, str]] = []
     for buffer in placed:
-        base = buffer.base or 0
+        base = bases[buffer.name]
         active = [(end, name) for end, name in active if end > base]
-        first, last = forever if buffer.constant else spans.get(buffer.name, (0, 0))
+        span = forever if buffer.constant else spans.get(buffer.name, (0, 0))
         for _, name in active:
-            other = spans.get(name, forever)
-            together = {plan.follows.get(name), plan.follows.get(buffer.name)} & {name, buffer.name}
-            if together and bases[name] == base:
+            first, last = sorted([(span, buffer.name), (spans.get(name, forever), name)])
+            if first[0][1] < last[0][0] or _follows(module, bases, first, last):
                 continue
-            if first <= other[1] and other[0] <= last:
-                raise VerificationError(f"buffer {buffer.name}", f"overlaps {name} while both are needed")
+            raise VerificationError(f"buffer {buffer.name}", f"overlaps {name} while both are needed")
         active.append((base + buffer.size_bytes, buffer.name))
+
+
+_Life = tuple[tuple[int, int], str]
+"""First and last operation that needs a buffer, and its name."""
+
+
+def _follows(module: TileProgram, bases: dict[str, int], old: _Life, new: _Life) -> bool:
+    """True if the only operation that needs both buffers replaces each box of the old one by its result."""
+    time = old[0][1]
+    if time != new[0][0] or not 0 <= time < len(module.operations):
+        return False
+    op = module.operations[time]
+    if not isinstance(op, VectorOp) or op.window is not None or op.y.buffer != new[1]:
+        return False
+    reads, _ = operation_views(op)
+    return all(_placed(view, bases) == _placed(op.y, bases) for view in reads if view.buffer == old[1])
+
+
+def _placed(view: View, bases: dict[str, int]) -> View:
+    """A view of all memory."""
+    return replace(view, buffer="", offset=bases[view.buffer] + view.offset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingT
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -187,8 +187,12 @@ class Nest:
 
 @dataclass(frozen=True)
 class ArrayLayer:
-    """Convolution or matrix product; `weights` names int16 data [O, K], K the flattened reduction axis."""
+    """Convolution or matrix product; `weights` names int16 data [O, K], K the flattened reduction axis.
 
+    `layer` is its position in the plan; one layer of the plan may be several operations, one after the other.
+    """
+
+    kind: ClassVar[str] = "arraylayer"
     name: str
     x: View
     y: View
@@ -240,11 +244,17 @@ class VectorOp:
     mapping: BoxMapping | None = None
     nest: Nest | None = None
 
+    @property
+    def kind(self) -> str:
+        """What reports call the operation."""
+        return self.op
+
 
 @dataclass(frozen=True)
 class Move:
     """A copy: every view of `outs` gets x, read from coordinate `origin` on; outside x, `fill`."""
 
+    kind: ClassVar[str] = "move"
     name: str
     x: View
     outs: tuple[View, ...]
@@ -258,6 +268,7 @@ class Move:
 class HostCall:
     """Run host segment `segment`. `reads` and `writes` are the DRAM buffers that it touches."""
 
+    kind: ClassVar[str] = "hostcall"
     name: str
     segment: int
     reads: tuple[str, ...]

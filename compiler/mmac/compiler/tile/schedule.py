@@ -88,9 +88,9 @@ def _array(op: ArrayLayer, rings: Rings, levels: int) -> Nest:
     views = _array_views(op, op.mapping, loops, levels)
     body = _array_body(op, loops, held, inner_x, inner_w)
     quant = quant_instruction(op.quantization)
-    # a product over part of the reduction is a narrower layer to the array
-    ic = op.mapping.reduction if op.groups == 1 else op.ic
-    return Nest(views, pointers, conv_instruction(op.window, ic, op.oc), quant, body)
+    # a product over part of the channels is a narrower layer to the array
+    ic, oc = (op.mapping.reduction, op.mapping.channels) if op.groups == 1 else (op.ic, op.oc)
+    return Nest(views, pointers, conv_instruction(op.window, ic, oc), quant, body)
 
 
 def array_loops(op: ArrayLayer, mapping: ArrayMapping) -> Loops:

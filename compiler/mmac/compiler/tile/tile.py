@@ -2,7 +2,8 @@
 
 Needs: a model as `terms` leaves it, at its highest level. Guarantees: every array layer, vector operation and move
 has a `mapping` whose tiles fit the target's scratchpads twice (double buffering); buffers that stay in the global
-buffer are marked and fit it together. Before/after::
+buffer are marked and fit it together. A convolution in large groups is an operation for each of them (`groups`).
+Before/after::
 
     %y = mmac::Conv(%x, …)    ->    array "conv" x=… y=… mapping(rows=8, columns=28, channels=64, weights_outer, …)
 """
@@ -24,14 +25,26 @@ from mmac.compiler.tile import (
     operators,  # noqa: F401  (registers the lowerings)
 )
 from mmac.compiler.tile.allocate import ALIGNMENT, Placement
-from mmac.compiler.tile.ir import ArrayLayer, BoxMapping, Dims, Move, Operation, TileProgram, VectorOp
+from mmac.compiler.tile.groups import map_layer, weights_of_parts
+from mmac.compiler.tile.ir import (
+    ArrayLayer,
+    ArrayMapping,
+    BoxMapping,
+    Dims,
+    Move,
+    Operation,
+    TileProgram,
+    VectorOp,
+)
 from mmac.compiler.tile.layout import dims
 from mmac.compiler.tile.lower import lower
+from mmac.compiler.tile.pack import choose_format
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.compiler.tile.rings import Rings
 from mmac.isa import terms
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import LayerPlan
+from mmac.isa.table import TermFormat
 from mmac.runtime.targets import Target
 
 SMALL_TILE_BYTES = 16 * 1024
@@ -52,22 +65,32 @@ class Tile(Pass[ir.Model, TileProgram]):
         resident = _fits_whole(module, self.target)
         layer_mapping = cache(lambda shape, name: mapping.search(shape, self.target, name))
         named: dict[mapping.LayerShape, str] = {}
+        data = dict(module.data)
 
-        def choose(op: Operation) -> Operation:
+        def choose(op: Operation) -> tuple[Operation, ...]:
             match op:
                 case ArrayLayer():
-                    shape = layer_shape(op, module.data[op.weights], module.plan.layers[op.layer])
+                    weights = np.asarray(module.data[op.weights])
+                    shape = layer_shape(op, weights, module.plan.layers[op.layer])
                     x, y = op.x.buffer in on_chip, op.y.buffer in on_chip
                     shape = replace(shape, x_on_chip=x, y_on_chip=y, weights_on_chip=resident)
-                    return replace(op, mapping=layer_mapping(shape, named.setdefault(shape, op.name)))
-                case VectorOp():
-                    return replace(op, mapping=BoxMapping(_vector_box(op, Rings(self.target.scratchpads))))
-                case Move():
-                    return replace(op, mapping=BoxMapping(_move_box(op, Rings(self.target.scratchpads))))
-                case _:
-                    return op
 
-        return replace(module, operations=tuple(choose(op) for op in module.operations))
+                    def search(part: ArrayLayer) -> ArrayMapping:
+                        same = replace(shape, x=part.x.shape, y=part.y.shape, groups=part.groups)
+                        return layer_mapping(same, named.setdefault(same, op.name))
+
+                    parts = map_layer(op, search, self.target.array.columns)
+                    data.update(weights_of_parts(op, parts, weights))
+                    return parts
+                case VectorOp():
+                    return (replace(op, mapping=BoxMapping(_vector_box(op, Rings(self.target.scratchpads)))),)
+                case Move():
+                    return (replace(op, mapping=BoxMapping(_move_box(op, Rings(self.target.scratchpads)))),)
+                case _:
+                    return (op,)
+
+        operations = tuple(part for op in module.operations for part in choose(op))
+        return replace(module, operations=operations, data=data)
 
 
 def _fits_whole(module: TileProgram, target: Target) -> bool:
@@ -82,7 +105,9 @@ def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: LayerPla
     """What the mapping search needs to know of a layer."""
     budgets = tuple((level.alpha, level.beta) for level in plan.levels)
     most = int(terms.group_term_count(weights).max(initial=1))
-    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, min(most, budgets[-1][0]))
+    groups = terms.to_groups(np.asarray(weights, np.int16))
+    raw = choose_format(groups, [alpha for alpha, _ in budgets]) == TermFormat.RAW
+    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, min(most, budgets[-1][0]), raw)
 
 
 def _vector_box(op: VectorOp, rings: Rings) -> Dims:

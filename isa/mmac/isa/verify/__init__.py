@@ -9,6 +9,8 @@ In the spirit of eBPF's verifier it trusts nothing: a program may come from anyw
 ``races``      every scratchpad read is ordered after the write of what it reads, every overwrite after the reads of
                the old content; the same for DRAM between top-level instructions and loops
 ``dataflow``   every DRAM byte is written before it is read
+``in_place``   a loop nest that stores where it loads puts each box back in its place, and waits until it is loaded
+``debug``      debug entries name tensors at the end of a loop nest only, where every engine can look at them
 ``binding``    every `mmac` has one `load.terms`, of the same iteration
 ``tiles``      every weight tile's stream is what its directory entry and the instructions that use it say
 ``overflow``   no accumulator leaves int32 for any data, and constants are numbers that every engine treats alike
@@ -24,6 +26,7 @@ from mmac.isa.verify.addresses import check_addresses
 from mmac.isa.verify.binding import check_binding
 from mmac.isa.verify.context import Context
 from mmac.isa.verify.dataflow import check_dataflow
+from mmac.isa.verify.debug import check_debug
 from mmac.isa.verify.metadata import check_metadata
 from mmac.isa.verify.operands import check_operands
 from mmac.isa.verify.overflow import check_overflow
@@ -48,6 +51,7 @@ def verify(program: Program) -> None:
     accesses = check_addresses(context)
     handovers = check_races(context, accesses)
     check_dataflow(context, accesses)
+    check_debug(context)
     check_binding(context, handovers)
     tiles = check_tiles(context, accesses, handovers)
     check_overflow(context, accesses, handovers, tiles)

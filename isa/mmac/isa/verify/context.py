@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.program import Program
 from mmac.isa.spec import LEVEL_LOOP, NONE_LOOP
-from mmac.isa.structure import Node, Op, Step, View, parse
-from mmac.isa.verify.reach import whole
+from mmac.isa.structure import Node, Op, Step, parse
 
 DIMS = "nhwc"
 """Names of the dimensions of a view."""
@@ -39,32 +38,9 @@ class Site:
         """Position in the code."""
         return self.op.pc
 
-    def rewrites(self, load: Site) -> bool:
-        """True if this store puts each box where `load` has got it in the same iteration, and no other box touches it.
-
-        That is so if both walk the same view, every loop moves it by whole boxes, and its elements lie apart. What is
-        left to prove is that the store waits for the load.
-        """
-        mine, other = self.op.views["t"], load.op.views["t"]
-        steps = {step.loop: step for step in mine.walk if step.loop != NONE_LOOP}
-        return (
-            _walked(mine) == _walked(other)
-            and self.loops == load.loops
-            and load.pc < self.pc
-            and steps.keys() == set(range(len(self.loops)))
-            and all(abs(step.step) >= step.extent for step in steps.values())
-            and not whole(mine.base, mine.elem, mine.shape, mine.strides).overlaps_itself()
-        )
-
     def encloses(self, other: Site) -> bool:
         """True if all loops around this instruction are around `other` too."""
         return other.loops[: len(self.loops)] == self.loops
-
-
-def _walked(view: View) -> tuple[object, ...]:
-    """What decides which bytes a view's boxes are."""
-    walk = [(s.origin, s.extent, s.loop, s.step if s.loop != NONE_LOOP else 0) for s in view.walk]
-    return view.base, view.elem, view.shape, view.strides, walk
 
 
 class Context:

@@ -3,7 +3,7 @@
 A map says of each byte whether it has been written: by the image, the inputs, a store, or the host. Top-level nodes
 of the code go by one after the other: what a node loads must be there before it begins, and a node never stores
 where it loads but in place, box by box, so the order inside it does not matter. (That later nodes wait for earlier
-ones, and stores in place for their loads, is proved in `races`.)
+ones, is proved in `races`; what is in place, in `in_place`.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.program import Program
 from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context, Site
+from mmac.isa.verify.in_place import rewrites
 from mmac.isa.verify.reach import Reach, reach_of
 
 
@@ -85,7 +86,7 @@ class _Flow:
 
     def _check_apart(self, site: Site, read: Reach, other: Site, written: Reach) -> None:
         self.context.spend(read.work + written.work, site.pc)
-        if read.meets(written) and not other.rewrites(site):
+        if read.meets(written) and not rewrites(other, site):
             raise self.context.error(other.pc, f"it stores to DRAM bytes that {self.context.where(site.pc)} loads",
                                      "different bytes inside one loop nest, or each box back in its place")  # fmt: skip
 

@@ -19,6 +19,7 @@ from mmac.isa.structure import Node, Op, Repeat
 from mmac.isa.table import Pad
 from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context, Site
+from mmac.isa.verify.in_place import check_wait
 from mmac.isa.verify.order import QUEUES, START, DramUse, Order, Region, State, with_event
 from mmac.isa.verify.uses import USES, Content, Use
 
@@ -258,7 +259,7 @@ class _Execution:
     def _touch_dram(self, op: Op, queue: int, time: int) -> None:
         """Loads wait for the stores of earlier top-level nodes, stores for their loads, where they share bytes.
 
-        Within a node only stores in place share bytes with a load (`dataflow`): with that of the same iteration.
+        Within a node only stores in place share bytes with a load (`in_place`): with that of the same iteration.
         """
         own, kept = DramUse(op.pc, queue, time), []
         self._spend(len(self.order.dram) // 16, op)
@@ -270,9 +271,8 @@ class _Execution:
                 continue
             if self.sites[use.pc].node != self.node:
                 self._check_apart(op, use)
-            elif isinstance(op.instr, table.Store) and self.sites[op.pc].rewrites(self.sites[use.pc]):
-                found = f"it overwrites the DRAM bytes that {self.context.where(use.pc)} may still be loading"
-                raise self.context.error(op.pc, found, "a token from it first")
+            else:
+                check_wait(self.context, self.sites[op.pc], self.sites[use.pc])
         self.order.dram = [*kept, own]
 
     def _check_apart(self, op: Op, use: DramUse) -> None:
