@@ -63,7 +63,7 @@ def save(found: Sequence[Section], about: str, folder: Path) -> None:
     try:
         from examples.paper.page import page
     except ImportError:
-        print("note: no page with plots; that needs pip install mmac[report]", file=sys.stderr)
+        print("note: no page with plots; that needs: pip install plotly", file=sys.stderr)
         return
     write_file(folder / "hardware.html", page(TITLE, about, found))
     print(folder / "hardware.html")

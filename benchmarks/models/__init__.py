@@ -5,7 +5,8 @@
     True
 
 `load(name)` builds or fetches a model once and returns the path of its ONNX file; `calibration(name, n)` gives `n`
-inputs for it.  From a shell: `python -m benchmarks.models --list`.  Needs what `pip install mmac[bench]` brings.
+inputs for it.  From a shell: `python -m benchmarks.models --list`.  Needs the
+extra `bench`: `pip install '.[bench]'` in a checkout.
 """
 
 from .data import calibration

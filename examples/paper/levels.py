@@ -134,18 +134,19 @@ def _fixed(ratio: float, low: int, high: int) -> float | None:
 
 
 def _sensitivity_table(name: str, outcomes: Sequence[Outcome]) -> Table:
-    columns = {"assumptions": "", "ms, lowest": ".3f", "ms, highest": ".3f", "latency ratio": ".2f", "fixed, γ": ".1f"}
+    columns = {"#": "d", "assumptions": "", "ms, lowest": ".3f", "ms, highest": ".3f", "latency ratio": ".2f"}
+    columns |= {"fixed, γ": ".1f"}
     columns |= {"mJ, lowest": ".3f", "mJ, highest": ".3f", "energy ratio": ".2f", "fixed, γ (energy)": ".1f"}
     columns |= {"agrees with the paper in": "", "exceeds the part in": ""}
     fixed = [_fixed(claim.value, 16, 60) for claim in (LATENCY, ENERGY)]
     rows: list[list[Cell]] = [
-        ["paper", None, None, LATENCY.value, fixed[0], None, None, ENERGY.value, fixed[1], "", ""]
+        [None, "paper", None, None, LATENCY.value, fixed[0], None, None, ENERGY.value, fixed[1], "", ""]
     ]
-    for each in outcomes:
+    for number, each in enumerate(outcomes, 1):
         latency, energy = each.latency_ratio, each.energy_ratio
         rows.append(
             [
-                *(each.variant.name, each.latency_ms[0], each.latency_ms[-1], latency, _fixed(latency, 16, 60)),
+                *(number, each.variant.name, each.latency_ms[0], each.latency_ms[-1], latency, _fixed(latency, 16, 60)),
                 *(each.energy_mj[0], each.energy_mj[-1], energy, _fixed(energy, 16, 60)),
                 *(_agreement(each), ", ".join(each.exceeded)),
             ]
@@ -160,6 +161,7 @@ def _sensitivity_table(name: str, outcomes: Sequence[Outcome]) -> Table:
             f"a cell's energy falls with γ: the line through {_by_gamma()} (measured per cycle, own bus "
             "register); everywhere else it is the same at all γ",
         ),
+        left=2,
     )
 
 
@@ -173,11 +175,14 @@ def _agreement(each: Outcome) -> str:
 
 
 def _sensitivity_plot(name: str, outcomes: Sequence[Outcome]) -> Plot:
-    series: dict[str, tuple[list[float], list[float]]] = {"paper": ([LATENCY.value], [ENERGY.value])}
-    series |= {each.variant.name: ([each.latency_ratio], [each.energy_ratio]) for each in outcomes}
+    numbered = "assumptions, by their numbers in the table"
+    ratios = ([each.latency_ratio for each in outcomes], [each.energy_ratio for each in outcomes])
+    series = {numbered: ratios, "paper": ([LATENCY.value], [ENERGY.value])}
+    names = [f"{number}: {each.variant.name}" for number, each in enumerate(outcomes, 1)]
     return Plot(
         f"{name}: γ 60 over γ 16 under different assumptions", "latency ratio", "energy ratio", series,
-        lines=False, boxes=((LATENCY.low, ENERGY.low, LATENCY.high, ENERGY.high),),
+        lines=False, labels={numbered: [str(number) for number in range(1, len(outcomes) + 1)]},
+        names={numbered: names}, boxes=((LATENCY.low, ENERGY.low, LATENCY.high, ENERGY.high),),
     )  # fmt: skip
 
 

@@ -42,8 +42,9 @@ def _shown(cell: Cell, form: str) -> str:
 
 @dataclass(frozen=True)
 class Plot:
-    """Named series of points (x, y), or bars if `bars`. `labels` names the points of a series; `boxes` are
-    rectangles (x0, y0, x1, y1) that stand for what is accepted.
+    """Named series of points (x, y), or bars if `bars`. `labels` stand beside the points of a series, and
+    `names` are what hovering over them shows instead; `boxes` are rectangles (x0, y0, x1, y1) that stand for what is
+    accepted.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Plot:
     lines: bool = True
     log: bool = False
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     boxes: Sequence[tuple[float, float, float, float]] = ()
 
 

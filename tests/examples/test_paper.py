@@ -217,3 +217,17 @@ def test_designs_are_compared_by_the_reported_numbers():
     against = rows_of(section.tables[1])["other 2"]
     assert against["latency at 20x3"] == pytest.approx(11.7 / report.levels[-1].latency_ms)
     assert "is faster than 4 and needs less energy than 4 of the 4 other designs" in section.verdicts[0]
+
+
+def test_the_plot_of_the_sensitivity_refers_to_its_table():
+    target = load_target("vc707")
+    outcomes = [variants.outcome(bundled(), target, each) for each in variants.VARIANTS[:3]]
+    table, plot = levels._sensitivity_table("net", outcomes), levels._sensitivity_plot("net", outcomes)
+    (series,) = plot.labels
+    by_number = {row[0]: row for row in table.text()}
+    xs, ys = plot.series[series]
+    for number, name, x, y in zip(plot.labels[series], plot.names[series], xs, ys, strict=True):
+        row = by_number[number]
+        assert name == f"{number}: {row[1]}"
+        assert f"{x:.2f}" == row[4]
+        assert f"{y:.2f}" == row[8]

@@ -39,7 +39,7 @@ def test_ratios_between_cells(cell: str, constants: str, ratio: float) -> None:
 def test_every_action_has_a_price_and_a_part() -> None:
     prices = prices_pj(TARGET, "mmac")
     assert {action for priced in prices.values() for action in priced} == set(Action)
-    assert {*prices, Part.CONTROL, Part.STATIC} == set(Part)
+    assert {*prices, Part.CONTROL, Part.DRAM_BACKGROUND, Part.STATIC} == set(Part)
 
 
 def test_parts() -> None:
@@ -49,7 +49,8 @@ def test_parts() -> None:
     parts = energy_mj(actions, cycles, TARGET, "mmac")
     assert parts[Part.TERM_PAIRS].tolist() == pytest.approx([2.98e-6, 5.96e-6])
     assert parts[Part.MOVEMENT].tolist() == pytest.approx([3.66e-6, 7.32e-6])
-    assert parts[Part.DRAM].tolist() == pytest.approx([0.9 + 64 * 490e-9, 1.8 + 128 * 490e-9])  # 0.9 W all the time
+    assert parts[Part.DRAM].tolist() == pytest.approx([64 * 490e-9, 128 * 490e-9])
+    assert parts[Part.DRAM_BACKGROUND].tolist() == pytest.approx([0.9, 1.8])  # 0.9 W for 1 and 2 ms
     assert parts[Part.CONTROL].tolist() == pytest.approx([0.3774, 0.7548])  # 37,000 LUT and FF × 60 fJ × 170 MHz
     assert parts[Part.STATIC].tolist() == pytest.approx([0.25, 0.5])  # 0.25 W for 1 and 2 ms
     assert parts[Part.VECTOR].tolist() == [0, 0]

@@ -27,10 +27,11 @@ class Part(StrEnum):
     DATA_TERMS = "data_terms"  # finding the terms of data values
     SCRATCHPADS = "scratchpads"
     BUFFER = "buffer"
-    DRAM = "dram"  # by bytes moved, and what the memory needs all the time
+    DRAM = "dram"  # by bytes moved
     REQUANTIZATION = "requantization"
     VECTOR = "vector"
     CONTROL = "control"  # sequencer, DMA and memory controller, in every cycle
+    DRAM_BACKGROUND = "dram_background"  # what the memory needs all the time: refresh, termination
     STATIC = "static"
 
 
@@ -84,6 +85,6 @@ def energy_mj(
     table, time_ms = target.energies(constants), latency_ms(cycles, target)
     parts[Part.CONTROL] += cycles * table.control_pj_per_cycle * MJ_PER_PJ
     # W × ms = mJ
+    parts[Part.DRAM_BACKGROUND] += table.dram_background_w * time_ms
     parts[Part.STATIC] += table.static_w * time_ms
-    parts[Part.DRAM] += table.dram_background_w * time_ms
     return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import onnx
 import pytest
 
 from mmac.compiler import compile_model
@@ -12,6 +13,7 @@ from mmac.runtime.page.subject import Subject
 from mmac.runtime.targets import CONSTANT_SETS
 from tests.commands import DATA
 from tests.runtime.page.pages import HOSTILE
+from tests.runtime.trace import documents
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,12 @@ def hostile(program: Program) -> Program:
 @pytest.fixture(scope="session")
 def subject(program: Program) -> Subject:
     return Subject.of(program, None, None, CONSTANT_SETS[0], None)
+
+
+@pytest.fixture(scope="session")
+def hosted(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """A program with a host segment."""
+    path = tmp_path_factory.mktemp("hosted") / "hosted.onnx"
+    onnx.save(documents.hosted(), path)
+    with pytest.warns(UserWarning, match="calibration"):
+        return compile_model(path).program

@@ -69,13 +69,31 @@ def test_levels_are_drawn_by_gamma(subject: Subject) -> None:
         assert curve["y"] == pytest.approx([level.energy_mj for level in report.levels], rel=1e-5)
 
 
+def with_gammas(subject: Subject, *gammas: int) -> Subject:
+    """The same with levels of other term-pair budgets."""
+    pairs = zip(subject.report.levels, gammas, strict=False)
+    levels = [dataclasses.replace(level, gamma=gamma) for level, gamma in pairs]
+    reports = {name: dataclasses.replace(report, levels=levels) for name, report in subject.reports.items()}
+    return dataclasses.replace(subject, reports=reports)
+
+
+def test_levels_are_named_on_the_axis(subject: Subject) -> None:
+    axis = tradeoff.figure(subject).layout["xaxis"]
+    assert axis["tickvals"] == [level.gamma for level in subject.report.levels]
+    assert axis["ticktext"][0] == "γ 16: 8x2"
+    axis = tradeoff.figure(with_gammas(subject, 60, 16, 16, 18, 19)).layout["xaxis"]
+    assert axis["ticktext"] == ["γ 16: 10x2, 12x2", "γ 19: 14x3", "γ 60: 8x2"]  # 18 is too near to 16
+
+
 def test_memory_adds_up(subject: Subject) -> None:
     image, buffer, dram, heat = occupancy.figure(subject).data
     size = subject.program.buffer[1]
     assert image["x"] == [subject.program.image.size] * 16
     assert all(a + b <= size for a, b in zip(image["x"], buffer["x"], strict=True))
     (mark,) = occupancy.figure(subject).layout["shapes"]
-    assert mark["x0"] == mark["x1"] == size
+    assert mark["x0"] == mark["x1"] == 1_835_008  # what vc707 has, not what the program takes of it
+    assert mark["name"] == "size of the buffer: 1,835,008 bytes"
+    assert (image["xaxis"], buffer["xaxis"], dram["xaxis"]) == ("x", "x", "x2")
     # the image's input lies in DRAM until the first layer has read it; the output is there for the host
     assert [bool(value) for value in dram["x"]] == [True, *[False] * 14, True]
     sizes = np.array([subject.program.scratchpads[name] for name in subject.pads])
@@ -83,7 +101,9 @@ def test_memory_adds_up(subject: Subject) -> None:
 
 
 def test_without_a_buffer_there_is_none(subject: Subject) -> None:
-    bare = dataclasses.replace(subject, program=dataclasses.replace(subject.program, buffer=(0, 0)))
+    program = dataclasses.replace(subject.program, buffer=(0, 0))
+    target = dataclasses.replace(subject.target, buffer=dataclasses.replace(subject.target.buffer, size_bytes=0))
+    bare = dataclasses.replace(subject, program=program, target=target)
     found = occupancy.figure(bare)
     assert [trace["visible"] for trace in found.data[:3]] == [False, False, True]
     assert found.layout["shapes"] == []

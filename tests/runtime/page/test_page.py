@@ -62,7 +62,7 @@ def test_layers_show_the_costs_of_the_program(program: Program, html: str) -> No
             drawn = bound(page, figure, {"level": str(level), "constants": constants})
             bars = {trace["name"]: trace["x"] for trace in drawn["data"]}
             assert bars["latency"] == pytest.approx([layer.latency_ms[level] for layer in layers], rel=1e-5)
-            assert bars["DRAM bytes"] == [layer.dram_bytes[level] for layer in layers]
+            assert bars["DRAM traffic bytes"] == [layer.dram_bytes[level] for layer in layers]
             assert bars["utilization"] == pytest.approx([100 * layer.utilization[level] for layer in layers], rel=1e-5)
             parts = [trace["x"] for trace in drawn["data"] if trace["xaxis"] == "x2"]
             stacks = [sum(column) for column in zip(*parts, strict=True)]
@@ -83,6 +83,42 @@ def test_measured_time_of_the_host_is_shown(program: Program) -> None:
     times = [0.125 + number for number in range(8)]
     texts = Outline(own(render_page(program, host_ms=times))).texts
     assert {"host ms", "0.125", "7.125"} <= set(texts)
+    assert "–" not in texts
+
+
+def test_levels_whose_host_time_is_unknown_have_none(program: Program) -> None:
+    texts = Outline(own(render_page(program, host_ms=[0.0] * 7 + [0.5]))).texts
+    assert texts.count("–") == 7
+    assert "0.000" not in texts
+
+
+def test_host_segments_are_said_to_be_left_out(program: Program, hosted: Program) -> None:
+    left_out = "Latency and energy leave out 1 host segment."
+    assert left_out in Outline(own(render_page(hosted))).texts
+    assert left_out not in Outline(own(render_page(program))).texts
+
+
+def test_sizes_and_traffic_have_names_of_their_own(program: Program) -> None:
+    texts = Outline(own(render_page(program))).texts
+    assert {"DRAM traffic bytes", "DRAM size bytes", "buffer traffic bytes"} <= set(texts)
+    assert "DRAM bytes" not in texts
+    window = program.buffer[1]
+    assert texts[texts.index("DRAM size bytes") + 1] == f"{program.dram_bytes - window:,}"
+    assert texts[texts.index("buffer size bytes") + 1] == f"{window:,} of 1,835,008"
+
+
+def test_a_note_is_not_called_note_twice(program: Program) -> None:
+    texts = Outline(own(render_page(program))).texts
+    assert {"notes", "note: calibration"} <= set(texts)
+
+
+def test_small_numbers_have_no_prefix(html: str) -> None:
+    """Axes and colour bars whose titles have a unit: 250µ under "latency ms" would be read as microseconds."""
+    drawn = {figure["name"]: figure for figure in contents(html)["figures"]}
+    scales = [drawn["layers"]["layout"][name] for name in ("xaxis", "xaxis2")]
+    scales += [drawn["tradeoff"]["layout"][name] for name in ("yaxis", "yaxis2")]
+    scales.append(drawn["network"]["data"][1]["marker"]["colorbar"])
+    assert [scale["exponentformat"] for scale in scales] == ["none"] * 5
 
 
 def test_other_cells_need_more_than_the_part_has(program: Program) -> None:
@@ -187,7 +223,5 @@ def test_without_plotly_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(UsageError) as caught:
         write_page(program, tmp_path / "page.html")
-    assert str(caught.value) == (
-        "report: reports are drawn by plotly, which is not installed; pip install 'mmac[report]'"
-    )
+    assert str(caught.value) == ("report: reports are drawn by plotly, which is not installed; pip install plotly")
     assert not list(tmp_path.iterdir())

@@ -27,7 +27,7 @@ def plotly_script() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         found = "reports are drawn by plotly, which is not installed"
-        raise UsageError("report", found, hint="pip install 'mmac[report]'") from None
+        raise UsageError("report", found, hint="pip install plotly") from None
     return str(get_plotlyjs())
 
 
@@ -65,6 +65,7 @@ def document(subject: Subject, figures: Sequence[Figure], level: int) -> str:
 <main>
 <h1>{markup(title)}</h1>
 <p>One inference, predicted from program and target. Choose a level above or in the table.</p>
+{summary.host_note(subject)}
 <noscript><p>The figures need JavaScript.</p></noscript>
 {summary.tables(subject)}
 {"".join(map(_section, figures))}
@@ -116,6 +117,6 @@ def _section(figure: Figure) -> str:
     return f"""<section>
 <h2 id="{figure.name}">{figure.title}</h2>
 <p>{figure.note}</p>
-<div id="figure-{figure.name}"></div>
+<div class="scroll"><div id="figure-{figure.name}" style="min-width: {figure.min_width}px"></div></div>
 </section>
 """

@@ -27,6 +27,12 @@ COLOURS = {
 
 OTHER = "#6b7d92"
 
+TOOLBAR_PIXELS = 32
+"""At the top of a figure, where plotly shows its buttons while the mouse is over it."""
+
+PLAIN: dict[str, Any] = {"exponentformat": "none", "separatethousands": True}
+"""Numbers of an axis or colour bar in full: the prefixes of SI do not go with a title such as "latency ms"."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -40,6 +46,7 @@ class Figure:
         layout: plotly layout.
         tables: values that only this figure needs.
         bindings: what depends on the reader's choices: path from ``{"data", "layout"}`` (``data.0.x``) to its values.
+        min_width: pixels; on a narrower page the figure scrolls sideways.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Figure:
     layout: Mapping[str, Any]
     tables: Tables = field(default_factory=dict)
     bindings: Mapping[str, Binding] = field(default_factory=dict)
+    min_width: int = 0
 
 
 def rounded(values: Sequence[float]) -> list[float]:
@@ -61,7 +69,7 @@ def basic_layout(height: int, **more: Any) -> dict[str, Any]:
     shared: dict[str, Any] = {
         "height": height,
         "font": FONT,
-        "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+        "margin": {"l": 60, "r": 20, "t": TOOLBAR_PIXELS + 8, "b": 50},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "hoverlabel": {"align": "left", "font": FONT, "bgcolor": "#fff", "bordercolor": "#999"},
@@ -80,6 +88,11 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
         "automargin": True,
     }
     return shared | more
+
+
+def legend_below() -> dict[str, Any]:
+    """A legend at the bottom of a figure, under the titles of the axes."""
+    return {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
 
 
 def swatches(colours: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmac.runtime.dataflow import INPUTS
-from mmac.runtime.page.figure import Binding, Figure, Tables, basic_layout, select
+from mmac.runtime.page.figure import PLAIN, TOOLBAR_PIXELS, Binding, Figure, Tables, basic_layout, select
 from mmac.runtime.page.layout import Layout, Point, layered
 from mmac.runtime.page.subject import Subject
 from mmac.runtime.page.text import label
@@ -15,14 +15,14 @@ COLOURINGS = {
     "latency_ms": "latency ms",
     "energy_mj": "energy mJ",
     "utilization_percent": "utilization %",
-    "dram_bytes": "DRAM bytes",
+    "dram_bytes": "DRAM traffic bytes",
 }
 SCALE = [[0, "#f5f6f8"], [0.15, "#fbd9a0"], [0.5, "#ee7b3a"], [1, "#8a1538"]]
 
 MAX_NODES = 2000
 """More of them nobody could read."""
 
-ROW_PIXELS, WIDTH_PIXELS, CHARACTER_PIXELS = 30, 1100, 6.5
+ROW_PIXELS, COLUMN_PIXELS, WIDTH_PIXELS, CHARACTER_PIXELS = 30, 110, 1100, 6.5
 FEWEST_COLUMNS, FEWEST_ROWS = 4, 11
 
 HOVER = "<br>".join(
@@ -32,8 +32,8 @@ HOVER = "<br>".join(
         "latency %{customdata[4]:.4~g} ms",
         "energy %{customdata[5]:.4~g} mJ",
         "utilization %{customdata[6]:.1f} %",
-        "DRAM %{customdata[7]:,d} bytes",
-        "buffer %{customdata[8]:,d} bytes",
+        "DRAM traffic %{customdata[7]:,d} bytes",
+        "buffer traffic %{customdata[8]:,d} bytes",
         "weights %{customdata[9]:,d} bytes",
     )
 )
@@ -84,14 +84,15 @@ def figure(subject: Subject) -> Figure:
         "data.1.marker.colorbar.title.text": "colour_title/{colour}",
         "data.1.customdata": COLUMNS,
     }
+    width = min(WIDTH_PIXELS, int(columns * COLUMN_PIXELS))
     rows = max([FEWEST_ROWS, *(row + 1 for _, row in layout.points)])
-    return Figure("network", "Network", NOTE, data, _layout(left, columns, rows), _tables(subject), bindings)
+    return Figure("network", "Network", NOTE, data, _layout(left, columns, rows), _tables(subject), bindings, width)
 
 
 def _layout(left: float, columns: float, rows: float) -> dict[str, Any]:
     return basic_layout(
-        int(rows * ROW_PIXELS) + 60,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        int(rows * ROW_PIXELS) + 90,
+        margin={"l": 10, "r": 10, "t": TOOLBAR_PIXELS + 8, "b": 10},
         xaxis={"visible": False, "range": [left - 0.1, left + columns]},
         yaxis={"visible": False, "range": [rows - 0.4, -0.6]},
         showlegend=False,
@@ -131,7 +132,8 @@ def _markers(points: Sequence[Point], texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _colouring() -> dict[str, Any]:
-    bar = {"thickness": 12, "len": 300, "lenmode": "pixels", "y": 1, "yanchor": "top", "title": {"side": "right"}}
+    place = {"thickness": 12, "len": 300, "lenmode": "pixels", "y": 1, "yanchor": "top"}
+    bar = place | PLAIN | {"title": {"side": "right"}}
     border = {"width": 1, "color": "#555"}
     return {"size": 16, "symbol": "circle", "colorscale": SCALE, "cmin": 0, "colorbar": bar, "line": border}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmac.runtime.page.figure import COLOURS, OTHER, Binding, Figure, axis, basic_layout, swatches
-from mmac.runtime.page.rows import MARGIN, layer_axis, legend_above, row_height
+from mmac.runtime.page.figure import COLOURS, OTHER, PLAIN, Binding, Figure, axis, basic_layout, swatches
+from mmac.runtime.page.rows import MARGIN, MIN_WIDTH, layer_axis, legend_above, row_height
 from mmac.runtime.page.subject import Subject
 
 PARTS = ("#1f5fa8", "#7fb2e5", "#e08a00", "#f3c677", "#3c9a5f", "#a5d6b5", "#b23a48", "#8a63b3", "#c9b3de", "#999999",
-         "#5b4636", "#22a7a7")  # fmt: skip
+         "#5b4636", "#d9a3bd", "#22a7a7")  # fmt: skip
 """Colours of the parts of energy."""
 
 NOTE = (
@@ -34,12 +34,13 @@ def figure(subject: Subject) -> Figure:
         bars = _bars(rows, "x2", colour, part.replace("_", " "), "%{x:.4~g} mJ")
         data.append(bars | {"showlegend": True})
     for axis_name, template, name, form in (
-        ("x3", "dram_bytes/{level}", "DRAM bytes", "%{x:,d}"),
+        ("x3", "dram_bytes/{level}", "DRAM traffic bytes", "%{x:,d}"),
         ("x4", "utilization_percent/{level}", "utilization", "%{x:.1f} %"),
     ):
         bindings[f"data.{len(data)}.x"] = template
         data.append(_bars(rows, axis_name, OTHER, name, form))
-    return Figure("layers", "Layers", f"{NOTE} Units: {swatches(units)}", data, _layout(subject), {}, bindings)
+    note = f"{NOTE} Units: {swatches(units)}"
+    return Figure("layers", "Layers", note, data, _layout(subject), {}, bindings, MIN_WIDTH)
 
 
 def _bars(rows: list[Any], x_axis: str, colour: Any, name: str, form: str) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _bars(rows: list[Any], x_axis: str, colour: Any, name: str, form: str) -> di
 
 def _layout(subject: Subject) -> dict[str, Any]:
     height = row_height(len(subject.layers))
-    top = {"side": "top", "rangemode": "tozero"}
+    top = {"side": "top", "rangemode": "tozero", "tickangle": 0}
     return basic_layout(
         height,
         margin=MARGIN,
@@ -67,9 +68,9 @@ def _layout(subject: Subject) -> dict[str, Any]:
         hovermode="y unified",
         hoversubplots="axis",
         yaxis=layer_axis(subject),
-        xaxis=axis("latency ms", domain=[0, 0.29], **top),
-        xaxis2=axis("energy mJ", domain=[0.32, 0.66], **top),
-        xaxis3=axis("DRAM bytes", domain=[0.69, 0.84], **top),
-        xaxis4=axis("utilization %", domain=[0.87, 1], **top | {"range": [0, 100]}),
+        xaxis=axis("latency ms", domain=[0, 0.29], nticks=5, **top | PLAIN),
+        xaxis2=axis("energy mJ", domain=[0.32, 0.66], nticks=5, **top | PLAIN),
+        xaxis3=axis("DRAM traffic bytes", domain=[0.69, 0.84], nticks=4, **top),
+        xaxis4=axis("utilization %", domain=[0.87, 1], nticks=4, **top | {"range": [0, 100]}),
         legend=legend_above(height),
     )

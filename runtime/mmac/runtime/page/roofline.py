@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmac.isa.plan import GROUP_SIZE
-from mmac.runtime.page.figure import COLOURS, Binding, Figure, Tables, axis, basic_layout, rounded
+from mmac.runtime.page.figure import COLOURS, Binding, Figure, Tables, axis, basic_layout, legend_below, rounded
 from mmac.runtime.page.subject import Subject
 from mmac.runtime.page.text import label
 from mmac.runtime.report import LayerReport
@@ -22,7 +22,7 @@ NOTE = (
 )
 UNITS = ("array", "multipliers")
 HOVER = (
-    "<b>%{customdata[0]}</b><br>%{customdata[1]:,d} MACs, %{customdata[2]:,d} bytes of DRAM"
+    "<b>%{customdata[0]}</b><br>%{customdata[1]:,d} MACs, %{customdata[2]:,d} bytes of DRAM traffic"
     "<br>%{y:.3~s}MAC/s, latency %{customdata[3]:.4~g} ms<extra></extra>"
 )
 LARGEST, SMALLEST = 34.0, 5.0
@@ -157,5 +157,5 @@ def _layout(window: Window) -> dict[str, Any]:
         hovermode="closest",
         xaxis=logarithmic("MACs per byte of DRAM traffic", window.left, window.right, dtick=1),
         yaxis=logarithmic("MAC/s", window.bottom, window.top, dtick=1),
-        legend={"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top"},
+        legend=legend_below(),
     )

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmac.runtime.page.figure import axis
+from mmac.runtime.page.figure import TOOLBAR_PIXELS, axis
 from mmac.runtime.page.subject import Subject
 from mmac.runtime.page.text import label
 
 ROW_PIXELS, FEWEST_ROWS = 18, 12
-MARGIN = {"l": 40, "r": 20, "t": 110, "b": 20}
+TITLE_PIXELS = 55
+"""Of the axes, which are on top."""
+
+LEGEND_PIXELS = 60
+"""Three lines."""
+
+MARGIN = {"l": 40, "r": 20, "t": TOOLBAR_PIXELS + LEGEND_PIXELS + TITLE_PIXELS, "b": 20}
+MIN_WIDTH = 960
+"""Of the figure in pixels, for the names of layers and the axes beside each other."""
 
 
 def row_height(rows: int) -> int:
@@ -31,7 +39,7 @@ def layer_axis(subject: Subject) -> dict[str, Any]:
 
 
 def legend_above(height: int) -> dict[str, Any]:
-    """A legend over the titles of the axes, which are on top."""
+    """A legend over the titles of the axes."""
     inner = height - MARGIN["t"] - MARGIN["b"]
-    above = {"x": 0, "xanchor": "left", "y": 1 + 55 / inner, "yanchor": "bottom"}
+    above = {"x": 0, "xanchor": "left", "y": 1 + TITLE_PIXELS / inner, "yanchor": "bottom"}
     return {"orientation": "h", "traceorder": "normal", "font": {"size": 11}, **above}

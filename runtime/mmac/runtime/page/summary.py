@@ -27,7 +27,8 @@ def levels_table(subject: Subject) -> str:
     first, second = subject.reports
     hosted = any(level.host_ms for level in subject.report.levels)
     head = ["level", "α", "β", "γ", "cycles", "latency ms", f"energy mJ ({first})", f"energy mJ ({second})",
-            "DRAM bytes", "buffer bytes", "weight bytes", "utilization"] + ["host ms"] * hosted  # fmt: skip
+            "DRAM traffic bytes", "buffer traffic bytes", "weight bytes", "utilization",
+            *["host ms"] * hosted]  # fmt: skip
     rows = []
     for number, (level, other) in enumerate(zip(subject.report.levels, subject.reports[second].levels, strict=True)):
         cells = [
@@ -43,10 +44,16 @@ def levels_table(subject: Subject) -> str:
             f"{level.buffer_bytes:,}",
             f"{level.weight_bytes:,}",
             f"{level.utilization:.1%}",
-        ] + [f"{level.host_ms:.3f}"] * hosted
+        ] + [f"{level.host_ms:.3f}" if level.host_ms else "–"] * hosted
         rows.append(f'<tr data-level="{number}">{_cells("td", cells)}</tr>')
     table = f'<table class="numbers levels"><tr>{_cells("th", head)}</tr>\n{"".join(rows)}</table>'
     return f'<div class="scroll">{table}</div>'
+
+
+def host_note(subject: Subject) -> str:
+    """What the figures leave out, as HTML."""
+    count = len(subject.program.host)
+    return f"<p>Latency and energy leave out {count} host segment{'s' * (count > 1)}.</p>" if count else ""
 
 
 def part_table(subject: Subject) -> str:
@@ -65,7 +72,7 @@ def part_table(subject: Subject) -> str:
 
 def _facts(subject: Subject) -> str:
     program, target, report = subject.program, subject.target, subject.report
-    array = target.array
+    array, window = target.array, program.buffer[1]
     facts = {
         "model": program.name,
         "compiled for": program.target,
@@ -79,10 +86,12 @@ def _facts(subject: Subject) -> str:
         "MACs": f"{sum(layer.macs for layer in subject.layers):,}",
         "code": f"{len(program.code):,} instructions, {len(program.code) * WORD_BYTES:,} bytes",
         "image": f"{program.image.size:,} bytes of weights and constants",
-        "memory": f"{program.dram_bytes:,} bytes, {program.buffer[1]:,} of them in the on-chip buffer",
+        "DRAM size bytes": f"{program.dram_bytes - window:,}",
+        "buffer size bytes": f"{window:,} of {target.buffer.size_bytes:,}",
         "host segments": str(len(program.host)),
     }
-    rows = [*facts.items(), *((f"note: {key}", value) for key, value in program.notes.items())]
+    notes = {key if key == "notes" else f"note: {key}": value for key, value in program.notes.items()}
+    rows = [*facts.items(), *notes.items()]
     return (
         f"<table>{''.join(f'<tr><th>{markup(key)}</th><td>{markup(value)}</td></tr>' for key, value in rows)}</table>"
     )
