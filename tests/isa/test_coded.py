@@ -48,7 +48,7 @@ def by_definition(tile: IntArray, alphas: list[int]) -> tuple[list[int], list[in
             unary += [1] * (-len(unary) % 8)
             sections.append([k, *(byte for plane in planes for byte in as_bytes(plane)), *as_bytes(unary)])
         if gaps:
-            stream += min(sections, key=lambda section: len(section))
+            stream += min((len(section), section) for section in sections)[1]
         ends.append(len(stream))
     return stream, ends
 

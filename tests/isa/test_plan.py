@@ -75,3 +75,11 @@ def test_naming_a_level_of_a_plan(text: str, index: int) -> None:
 def test_naming_a_level_that_a_plan_does_not_have(text: str) -> None:
     with pytest.raises(UsageError, match=r"not in this program; 0 \(8x2\), 1 \(20x3\), 2 \(full\)|not a level"):
         PLAN.index(text)
+
+
+def test_full_counts_only_if_it_is_alone() -> None:
+    levels = (Level(8, 2), Level(20, 3), FULL)
+    plan = Plan(levels, (LayerPlan("a", levels), LayerPlan("kept", (Level(30, 4),) * 3)))
+    assert plan.usual(0) == levels[:2]
+    assert plan.usual(1) == (Level(30, 4),) * 2
+    assert Plan((FULL,), (LayerPlan("a", (Level(30, 4),)),)).usual(0) == (Level(30, 4),)

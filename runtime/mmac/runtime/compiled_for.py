@@ -28,7 +28,7 @@ def digest(target: Target) -> str:
 def machine_for(program: Program, target: Target | str | Path | None = None) -> Target:
     """The target meant by one, by its name or file, or (None) by what the program was compiled for.
 
-    Warns if it is not the one that the program was compiled for, as far as the program tells.
+    Warns if a packaged target is taken that has the name, but not the content of the one that it was compiled for.
 
     Raises:
         UsageError: no such target.
@@ -42,12 +42,10 @@ def machine_for(program: Program, target: Target | str | Path | None = None) -> 
             "give its file: --target FILE.toml",
         )
     machine = target_for(program, target)
-    if program.notes.get(NOTE, found := digest(machine)) != found:
-        same_name = machine.name == program.target
+    if target is None and program.notes.get(NOTE, found := digest(machine)) != found:
         warnings.warn(
-            f"the program was compiled for {'another version of ' if same_name else ''}target {program.target}; "
-            f"latency and energy are those of {'this one' if same_name else machine.name}; "
-            "give --target, or compile for it",
+            f"the program was compiled for another version of target {program.target}; latency and energy are those of "
+            "the packaged one; give its file with --target FILE.toml, or compile again",
             MmacWarning,
             stacklevel=2,
         )

@@ -29,6 +29,7 @@ from mmac.compiler.tile.rings import give_credits, take_credits
 from mmac.isa import table
 from mmac.isa.program import DebugEntry, Place, Program, TensorInfo
 from mmac.isa.spec import NONE_LOOP, Instr
+from mmac.runtime.compiled_for import NOTE, digest
 from mmac.runtime.targets import Target
 
 
@@ -57,7 +58,7 @@ class Emit(Pass[TileProgram, Program]):
             buffer=module.on_chip,
             host=module.host,
             debug=tuple(debug),
-            notes=dict(module.notes),
+            notes={**module.notes, NOTE: digest(self.target)},
         )
 
 

@@ -23,7 +23,7 @@ METHODS = ("minmax", "entropy", "percentile")
 Range = tuple[float, float]
 
 _SEED = 2021
-_LARGEST = 1e30
+_LARGEST = 1e35
 """Magnitude beyond which products of scales leave binary32."""
 _HISTOGRAM: dict[str, dict[str, Any]] = {
     # onnxruntime.quantization.calibrate.create_calibrator's own defaults, but asymmetric.

@@ -18,7 +18,7 @@ from mmac.compiler.passes import Pass
 from mmac.compiler.tile.ir import ArrayLayer, Buffer, Operation, Streams, TileProgram
 from mmac.isa import streams as term_streams
 from mmac.isa import terms
-from mmac.isa.plan import GROUP_SIZE, LayerPlan
+from mmac.isa.plan import GROUP_SIZE, Plan
 from mmac.isa.program import directory_dtype
 from mmac.isa.table import TermFormat
 
@@ -39,19 +39,19 @@ class Pack(Pass[TileProgram, TileProgram]):
         for op in module.operations:
             if isinstance(op, ArrayLayer):
                 weights = np.asarray(module.data[op.weights])
-                op, packed = _pack(op, weights, module.plan.layers[op.layer])
+                op, packed = _pack(op, weights, module.plan)
                 data |= packed
                 buffers += [Buffer(name, array.nbytes, constant=True) for name, array in packed.items()]
             operations.append(op)
         return replace(module, operations=tuple(operations), buffers=tuple(buffers), data=data)
 
 
-def _pack(op: ArrayLayer, weights: Array, plan: LayerPlan) -> tuple[ArrayLayer, dict[str, Array]]:
+def _pack(op: ArrayLayer, weights: Array, plan: Plan) -> tuple[ArrayLayer, dict[str, Array]]:
     if op.mapping is None:
         raise ValueError(f"{op.name}: pack needs tile first")
     groups = terms.to_groups(weights).reshape(len(weights), -1, GROUP_SIZE).swapaxes(0, 1)  # [G, O, 16]
-    alphas = [level.alpha for level in plan.levels]
-    kind = choose_format(groups, alphas)
+    alphas = [level.alpha for level in plan.layers[op.layer].levels]
+    kind = choose_format(groups, [level.alpha for level in plan.usual(op.layer)])
     # a reduction tile of a 1 x 1 layer is whole groups; other layers have one
     tile_g = len(groups) if op.mapping.reduction >= op.ic else op.mapping.reduction // GROUP_SIZE
     tile_n = op.mapping.channels

@@ -43,7 +43,7 @@ from mmac.compiler.tile.residency import keep_on_chip
 from mmac.compiler.tile.rings import Rings
 from mmac.isa import terms
 from mmac.isa.errors import ResourceError
-from mmac.isa.plan import LayerPlan
+from mmac.isa.plan import Plan
 from mmac.isa.table import TermFormat
 from mmac.runtime.targets import Target
 
@@ -71,7 +71,7 @@ class Tile(Pass[ir.Model, TileProgram]):
             match op:
                 case ArrayLayer():
                     weights = np.asarray(module.data[op.weights])
-                    shape = layer_shape(op, weights, module.plan.layers[op.layer])
+                    shape = layer_shape(op, weights, module.plan)
                     x, y = op.x.buffer in on_chip, op.y.buffer in on_chip
                     shape = replace(shape, x_on_chip=x, y_on_chip=y, weights_on_chip=resident)
 
@@ -101,13 +101,13 @@ def _fits_whole(module: TileProgram, target: Target) -> bool:
     return max((bases[b.name] + b.size_bytes for b in activations), default=image) <= target.buffer.size_bytes
 
 
-def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: LayerPlan) -> mapping.LayerShape:
+def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan) -> mapping.LayerShape:
     """What the mapping search needs to know of a layer."""
-    budgets = tuple((level.alpha, level.beta) for level in plan.levels)
-    most = int(terms.group_term_count(weights).max(initial=1))
+    budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
+    most = min(int(terms.group_term_count(weights).max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
     groups = terms.to_groups(np.asarray(weights, np.int16))
     raw = choose_format(groups, [alpha for alpha, _ in budgets]) == TermFormat.RAW
-    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, min(most, budgets[-1][0]), raw)
+    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, raw)
 
 
 def _vector_box(op: VectorOp, rings: Rings) -> Dims:
