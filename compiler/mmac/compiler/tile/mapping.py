@@ -32,9 +32,9 @@ ACCUMULATOR_BYTES = 4
 class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
-    `budgets` are the (α, β) at each level that counts (`Plan.usual`), `group_terms` the most terms that any weight group
-    keeps; `raw` says that the weights are stored as integers, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies
-    in the global buffer.
+    `budgets` are the (α, β) at each level that counts (`Plan.usual`), `group_terms` the most terms of any weight group;
+    `raw` says that the weights are stored as integers, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
+    global buffer.
     """
 
     x: Dims
