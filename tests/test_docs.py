@@ -34,7 +34,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, line in COMMANDS.items():
         (binaries / name).write_text(f"#!/bin/sh\n{line}\n")
         (binaries / name).chmod(0o755)
-    recipe = subprocess.run(["make", "--dry-run", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    command = ["make", "--no-print-directory", "--dry-run", "demo"]  # the tests may themselves run under make
+    recipe = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert recipe.splitlines()[-1] == ".venv/bin/mmac demo"
     subprocess.run([binaries / "mmac", "demo"], cwd=root, env=environment(), check=True, capture_output=True)
     (root / "runtime").symlink_to(ROOT / "runtime")
