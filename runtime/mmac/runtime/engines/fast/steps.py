@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -127,23 +127,31 @@ class Part:
         """What moves it into the array `target`."""
         whole, table, channels = self.source.numpy(self.shape), self.table, self.channels
         source, places = self.pick(whole), [place(target) for place in self.places]
-        if channels is None and table is not None and source.size == whole.size and source.flags.c_contiguous:
+        # few bytes: numpy is faster if they are one element
+        row = np.dtype((np.void, source.shape[-1] if channels is None else len(channels)))
+        rows_of = [place.view(row) for place in places if place.strides[-1] == 1]
+        if channels is not None:
+            places = rows_of
+
+            def get() -> npt.NDArray[Any]:
+                return translate(source.take(channels, axis=-1, mode="clip"), table).view(row)
+
+        elif table is None and source.strides[-1] == 1 and len(rows_of) == len(places):
+            places, rows = rows_of, source.view(row)
+
+            def get() -> npt.NDArray[Any]:
+                return rows
+
+        elif table is not None and source.size == whole.size and source.flags.c_contiguous:
             buffer, shape = self.source.buffer, source.shape
 
-            def get() -> Bytes:
+            def get() -> npt.NDArray[Any]:
                 return np.frombuffer(buffer.translate(table), np.uint8).reshape(shape)  # no copy before the table
 
-        elif channels is None:
-
-            def get() -> Bytes:
-                return translate(source, table)
-
         else:
-            row = np.dtype((np.void, len(channels)))  # few bytes: numpy is faster if they are one element
-            places = [place.view(row) for place in places]
 
-            def get() -> Bytes:
-                return translate(source.take(channels, axis=-1, mode="clip"), table).view(row)
+            def get() -> npt.NDArray[Any]:
+                return translate(source, table)
 
         def run() -> None:
             values = get()
