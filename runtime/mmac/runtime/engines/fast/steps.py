@@ -126,7 +126,8 @@ class Part:
     def bind(self, target: Bytes) -> Callable[[], None]:
         """What moves it into the array `target`."""
         whole, table, channels = self.source.numpy(self.shape), self.table, self.channels
-        source, places = self.pick(whole), [place(target) for place in self.places]
+        source = self.pick(whole)
+        places: list[npt.NDArray[Any]] = [place(target) for place in self.places]
         # few bytes: numpy is faster if they are one element
         row = np.dtype((np.void, source.shape[-1] if channels is None else len(channels)))
         rows_of = [place.view(row) for place in places if place.strides[-1] == 1]
