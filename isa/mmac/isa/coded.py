@@ -49,7 +49,7 @@ def encode(codes: Bytes, count: Bytes, alphas: Sequence[int]) -> tuple[Bytes, In
         The bytes, and int64 [tiles, levels]: the length of the prefix that a level reads.
     """
     pieces = [_header(count)]
-    place = _places(codes)
+    place = places(codes)
     before = np.full(len(codes), 255, np.uint8)  # -1 modulo 256
     for low, high in itertools.pairwise((0, *alphas)):
         pieces.append(_section(codes[:, low:high], place[:, low:high], before, count, low))
@@ -79,8 +79,8 @@ def _header(count: Bytes) -> tuple[Bytes, Ints]:
     return out, size
 
 
-def _places(codes: Bytes) -> Bytes:
-    """Places of terms, from their bytes in a plain stream."""
+def places(codes: Bytes) -> Bytes:
+    """Places of terms in the order of ranks, 16 · (7 - exponent) + index, from their bytes in a plain stream."""
     return (~codes & np.uint8(0xE0)) >> np.uint8(1) | codes & np.uint8(15)
 
 

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mmac.isa import terms
+from mmac.isa import coded, terms
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import GROUP_SIZE, MAX_ALPHA
 from mmac.isa.table import TermFormat
@@ -112,7 +112,7 @@ class TermTable:
 
     def is_canonical(self) -> bool:
         """True if these are the ranked signed digits of weights."""
-        place = self._place()
+        place = coded.places(self.codes)
         falls = (place[:, 1:] <= place[:, :-1]) & self.valid()[:, 1:]
         if falls.any():
             return False
@@ -131,14 +131,10 @@ class TermTable:
             last = last & ~digits[:, e]
         return True
 
-    def _place(self) -> Bytes:
-        """[groups, A] place of each term in the order of ranks: 7 - exponent, then index."""
-        return (~self.codes & np.uint8(0xE0)) >> np.uint8(1) | self.index
-
     @cached_property
     def _digits(self) -> tuple[Bytes, Bytes]:
         """Positive and negative terms of each value, [groups, 16], as `terms.signed_digits`."""
-        place, valid, sign = self._place(), self.valid(), self.sign
+        place, valid, sign = coded.places(self.codes), self.valid(), self.sign
         positive, negative = np.zeros((2, len(place), GROUP_SIZE), np.uint8)
         for start in range(0, len(place), _CHUNK):
             part = slice(start, start + _CHUNK)

@@ -187,7 +187,7 @@ def test_steps_give_what_the_whole_model_gives(name: str, tmp_path: Path) -> Non
     calls = {node.name: Call(node, partitioned) for node in partitioned.graph if node.domain == DOMAIN}
 
     def layer(node: ir.Node, data: list[Array]) -> list[Array]:
-        kernel, products = LayerKernel.of(calls[node.name]), Products.of(calls[node.name], 0)
+        kernel, products = LayerKernel(calls[node.name]), Products.of(calls[node.name], 0)
         return [kernel.requantize(kernel.sums(x, products), products) for x in data]
 
     data = samples(proto, 3)
@@ -221,7 +221,7 @@ def test_values_that_subgraphs_read(tmp_path: Path) -> None:
     exact = Terms().apply(state)
 
     def layer(node: ir.Node, data: list[Array]) -> list[Array]:
-        kernel, products = LayerKernel.of(calls[node.name]), Products.of(calls[node.name], 0)
+        kernel, products = LayerKernel(calls[node.name]), Products.of(calls[node.name], 0)
         return [kernel.requantize(kernel.sums(x, products), products) for x in data]
 
     x = np.random.default_rng(5).standard_normal((1, 16)).astype(np.float32)

@@ -110,7 +110,7 @@ class _Layers:
 
     def __call__(self, node: ir.Node, data: Values) -> Values:
         call, full = self._calls[node.name or ""], self._full[node.name or ""]
-        kernel, whole = LayerKernel.of(full), Products.of(full, 0)
+        kernel, whole = LayerKernel(full), Products.of(full, 0)
         sums = kernel.sums(data[0], whole)
         target, results = kernel.sample(sums), [kernel.requantize(sums, whole)]
         at_levels: list[Products] = []

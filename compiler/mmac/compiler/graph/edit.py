@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,23 @@ def only_user(value: ir.Value) -> ir.Node | None:
     """The single node that uses `value`, if there is exactly one and the value is no graph output."""
     users = value.consumers()
     return users[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+
+
+def all_operands(node: ir.Node) -> list[ir.Value]:
+    """What a node reads, from outside its subgraphs if it has any."""
+    values = [v for v in node.inputs if v is not None]
+    for attr in node.attributes.values():
+        if attr.type == ir.AttributeType.GRAPH:
+            graph = attr.as_graph()
+            local = {v for n in graph for v in n.outputs} | set(graph.inputs) | set(graph.initializers.values())
+            nested = [v for n in graph for v in all_operands(n)] + [v for v in graph.outputs if v is not None]
+            values += [v for v in nested if v not in local]
+    return values
+
+
+def leaves(value: ir.Value, inside: Collection[ir.Node]) -> bool:
+    """Whether anything but the nodes `inside` sees a value."""
+    return value.is_graph_output() or any(node not in inside for node in value.consumers())
 
 
 def attribute(node: ir.Node, name: str, default: Any) -> Any:

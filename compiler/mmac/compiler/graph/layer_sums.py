@@ -20,7 +20,7 @@ import onnxruntime as ort
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.execute import session
-from mmac.compiler.graph.rewrites import REWRITES
+from mmac.compiler.graph.rewrites import REWRITES, window
 
 Real = npt.NDArray[np.float32]
 
@@ -69,22 +69,16 @@ class LayerKernel:
     """One layer on samples [batch, …], at any level.
 
     Args:
-        kind: ``Conv`` or ``MatMul``.
-        attributes: of the exact body.
+        call: an outlined Conv or MatMul.
     """
 
-    def __init__(self, kind: str, attributes: Mapping[str, Any]) -> None:
-        window = {key: attributes[key] for key in _WINDOW} if kind == "Conv" else {}
-        self._is_conv, self._rank = kind == "Conv", len(window.get("kernel_shape", ()))
-        self._zero, self._low, self._high = (attributes[key] for key in ("y_zero_point", "y_min", "y_max"))
-        self._dtype = ir.DataType(attributes["y_type"])
-        self._products = _product_session(kind, window)
-        self._rounding = _rounding_session(self._dtype)
-
-    @staticmethod
-    def of(call: Call) -> LayerKernel:
-        """The kernel of an outlined layer."""
-        return LayerKernel(call.node.op_type, REWRITES[call.node.op_type](call, 0).attributes)
+    def __init__(self, call: Call) -> None:
+        self._is_conv = call.node.op_type == "Conv"
+        geometry = window(call) if self._is_conv else {}
+        self._rank = len(geometry.get("kernel_shape", ()))
+        self._y = call.output()
+        self._products = _product_session(call.node.op_type, geometry)
+        self._rounding = _rounding_session(self._y.dtype)
 
     def sums(self, samples: Array, products: Products) -> list[Real]:
         """Sums of products, without bias.
@@ -122,29 +116,26 @@ class LayerKernel:
         constants = {
             "bias": products.bias.astype(np.float32).reshape(column),
             "scale": products.scale.reshape(column),
-            "zero": np.array(self._zero, self._dtype.numpy()),
+            "zero": np.array(self._y.zero_point, self._y.dtype.numpy()),
         }
         y = np.stack([self._rounding.run(None, {"sums": array, **constants})[0] for array in sums])
         info = np.iinfo(y.dtype)
-        if (self._low, self._high) != (info.min, info.max):
-            np.clip(y, self._low, self._high, out=y)
+        if (self._y.low, self._y.high) != (info.min, info.max):
+            np.clip(y, self._y.low, self._y.high, out=y)
         return y
 
     def visible(self, products: Products) -> tuple[Real, Real]:
         """[channels] sums between which the result moves; below and above, its clamp hides them."""
         low, high = (
-            ((edge - self._zero) / products.scale.astype(np.float64) - products.bias).astype(np.float32)
-            for edge in (self._low - 0.5, self._high + 0.5)
+            ((edge - self._y.zero_point) / products.scale.astype(np.float64) - products.bias).astype(np.float32)
+            for edge in (self._y.low - 0.5, self._y.high + 0.5)
         )
         return low, high
 
 
-_WINDOW = ("kernel_shape", "strides", "pads", "dilations", "group")
-
-
-def _product_session(kind: str, window: Mapping[str, Any]) -> ort.InferenceSession:
+def _product_session(kind: str, geometry: Mapping[str, Any]) -> ort.InferenceSession:
     x, w = (_real(name) for name in "xw")
-    return _session(ir.node(kind, [x, w], window), [x, w])
+    return _session(ir.node(kind, [x, w], geometry), [x, w])
 
 
 @cache

@@ -38,18 +38,22 @@ Rewrite = Callable[[Call, int], Exact]
 
 
 def _conv(call: Call, level: int) -> Exact:
+    products = _products(call, level)
+    return Exact(products.arrays, {**window(call), **products.attributes})
+
+
+def window(call: Call) -> dict[str, Any]:
+    """Attributes of a convolution that say where its windows lie."""
     core = call.core("Conv")
     kernel = attribute(core, "kernel_shape", list(call.required("w").shape[2:]))
     rank = len(kernel)
-    products = _products(call, level)
-    window = {
+    return {
         "kernel_shape": kernel,
         "strides": attribute(core, "strides", [1] * rank),
         "pads": attribute(core, "pads", [0] * 2 * rank),
         "dilations": attribute(core, "dilations", [1] * rank),
         "group": attribute(core, "group", 1),
     }
-    return Exact(products.arrays, {**window, **products.attributes})
 
 
 def _products(call: Call, level: int) -> Exact:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.constants import is_constant
+from mmac.compiler.graph.edit import Array, all_operands, leaves
 from mmac.compiler.graph.execute import session
 
-Array = npt.NDArray[Any]
 Values = list[Array]
 """One value: for each variant an array [samples, *shape]. Variants that are equal so far share one array."""
 Layer = Callable[[ir.Node, Values], Values]
@@ -61,40 +59,16 @@ def _steps(graph: ir.Graph) -> list[list[ir.Node]]:
 
 
 def _read(step: Sequence[ir.Node]) -> list[ir.Value]:
-    """Run-time values that nodes read and do not make, those of their subgraphs included."""
-    inner = {id(value) for node in step for value in _made(node)}
-    read = {value: None for node in step for value in _used(node) if id(value) not in inner and not is_constant(value)}
-    return list(read)
-
-
-def _made(node: ir.Node) -> list[ir.Value]:
-    """What a node and the nodes in its subgraphs make."""
-    return [*node.outputs, *(value for graph in _subgraphs(node) for value in (*graph.inputs, *_all_made(graph)))]
-
-
-def _all_made(graph: ir.Graph) -> list[ir.Value]:
-    return [value for node in graph for value in _made(node)]
-
-
-def _used(node: ir.Node) -> list[ir.Value]:
-    """What a node and the nodes in its subgraphs read."""
-    inner = [value for graph in _subgraphs(node) for value in (*graph.outputs, *(v for n in graph for v in _used(n)))]
-    return [value for value in (*node.inputs, *inner) if value is not None]
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    return [attr.as_graph() for attr in node.attributes.values() if attr.type == ir.AttributeType.GRAPH]
+    """Run-time values that nodes read and do not make."""
+    inside = set(step)
+    read = dict.fromkeys(value for node in step for value in all_operands(node))
+    return [value for value in read if value.producer() not in inside and not is_constant(value)]
 
 
 def _run(model: ir.Model, step: Sequence[ir.Node], values: Mapping[str, Values]) -> dict[str, Values]:
     """What onnxruntime makes of some nodes, sample by sample."""
     inside = set(step)
-    outputs = [
-        value
-        for node in step
-        for value in node.outputs
-        if value.is_graph_output() or any(user not in inside for user in value.consumers())
-    ]
+    outputs = [value for node in step for value in node.outputs if leaves(value, inside)]
     inputs = _read(step)
     graph = ir.convenience.extract(model.graph, inputs, outputs)
     called = {node.op_identifier(): None for node in step}

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from mmac.compiler.graph import REASON
+from mmac.compiler.graph.edit import all_operands, leaves
 from mmac.isa.program import HostSegment
 
 
@@ -15,7 +16,7 @@ def segment(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[HostSegment, lis
     """A segment of `nodes` (in topological order), and the values that others read of it."""
     inside = set(nodes)
     inputs, initializers = _operands(nodes, inside)
-    outputs = [v for node in nodes for v in node.outputs if _leaves(v, inside)]
+    outputs = [v for node in nodes for v in node.outputs if leaves(v, inside)]
     onnx_bytes = _model(model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
     why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get(REASON, "")) for node in nodes)
     return HostSegment(onnx_bytes, _names(inputs), _names(outputs), why), outputs
@@ -30,27 +31,12 @@ def _operands(nodes: Sequence[ir.Node], inside: set[ir.Node]) -> tuple[list[ir.V
     run_time: dict[str, ir.Value] = {}
     constant: dict[str, ir.Value] = {}
     for node in nodes:
-        for value in _all_inputs(node):
+        for value in all_operands(node):
             if value.const_value is not None and value.producer() is None:
                 constant[value.name or ""] = value
             elif value.producer() not in inside:
                 run_time[value.name or ""] = value
     return list(run_time.values()), list(constant.values())
-
-
-def _all_inputs(node: ir.Node) -> list[ir.Value]:
-    values = [v for v in node.inputs if v is not None]
-    for attr in node.attributes.values():
-        if attr.type == ir.AttributeType.GRAPH:
-            graph = attr.as_graph()
-            local = {v for n in graph for v in n.outputs} | set(graph.inputs) | set(graph.initializers.values())
-            nested = [v for n in graph for v in _all_inputs(n)] + [v for v in graph.outputs if v is not None]
-            values += [v for v in nested if v not in local]
-    return values
-
-
-def _leaves(value: ir.Value, inside: set[ir.Node]) -> bool:
-    return value.is_graph_output() or any(node not in inside for node, _ in value.uses())
 
 
 def _model(

@@ -119,10 +119,9 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Dram:
-    """External memory. The load and weights queues take turns at reading, in program order; the store queue writes."""
+class Memory:
+    """What all memories behind the queues have: rates, the smallest unit that moves, a latency."""
 
-    capacity_bytes: int = _number(1, 2**40)
     read_bytes_per_cycle: int = _number(1, 65_536)
     write_bytes_per_cycle: int = _number(1, 65_536)
     burst_bytes: int = _number(1, 65_536)
@@ -130,14 +129,17 @@ class Dram:
 
 
 @dataclass(frozen=True)
-class Buffer:
+class Dram(Memory):
+    """External memory. The load and weights queues take turns at reading, in program order; the store queue writes."""
+
+    capacity_bytes: int = _number(1, 2**40)
+
+
+@dataclass(frozen=True)
+class Buffer(Memory):
     """The on-chip global buffer. Each queue has a port of its own; `burst_bytes` is a word. Size 0: there is none."""
 
     size_bytes: int = _number(0, 2**31)
-    read_bytes_per_cycle: int = _number(1, 65_536)
-    write_bytes_per_cycle: int = _number(1, 65_536)
-    burst_bytes: int = _number(1, 65_536)
-    latency_cycles: int = _number(0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Target:
 
     def port(self, queue: Queue, on_chip: bool) -> Port:
         """How the load, weights or store queue reaches the global buffer (`on_chip`) or DRAM."""
-        memory = self.buffer if on_chip else self.dram
+        memory: Memory = self.buffer if on_chip else self.dram
         writes = queue == Queue.STORE
         rate = memory.write_bytes_per_cycle if writes else memory.read_bytes_per_cycle
         return Port(memory.burst_bytes, rate, memory.latency_cycles, on_chip)
