@@ -218,7 +218,7 @@ class Builder:
     def _array_body(self, loops: Loops, weights_outer: bool, inner_x: bool, inner_w: bool, kind: TermFormat) -> str:
         has_k = loops.counts["k"] > 1
         load_x = f"load t=t0 p=p0 wait={ACT_FREE} signal={ACT_READY}\n"
-        load_w = f"load.terms t=t1 p=p1 wait={WGT_FREE} signal={WGT_READY}\n"
+        load_w = f"load.terms t=t1 p=p1 format={kind.name.lower()} wait={WGT_FREE} signal={WGT_READY}\n"
         load_p = f"load.params t=t2 p=p2 wait={PRM_FREE} signal={PRM_READY}\n"
         waits = [ACT_READY] * inner_x + [WGT_READY] * inner_w + [ACC_FREE] * (not has_k)
         signals = [ACT_FREE] * inner_x + [WGT_FREE] * inner_w + [ACC_READY] * (not has_k)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,30 +26,47 @@ tile_arrays = hnp.arrays(
 budgets = st.lists(st.integers(1, 64), min_size=1, max_size=4).map(sorted)
 
 
-def by_definition(tile: IntArray, alphas: list[int]) -> tuple[list[int], list[int]]:
+@st.composite
+def kept_terms(draw: st.DrawFn, tiles: IntArray, alphas: list[int]) -> coded.Bytes:
+    """[levels, tiles, groups] terms of each group at each level: those that α leaves, or fewer of some tiles."""
+    count = streams.rank(tiles, alphas[-1]).count.reshape(len(tiles), -1)
+    kept = np.minimum(count, np.array(alphas, np.uint8).reshape(-1, 1, 1))
+    own = draw(hnp.arrays(np.uint8, kept.shape, elements=st.integers(0, 64)))
+    ragged = draw(hnp.arrays(np.bool_, (1, len(tiles), 1)))
+    return np.where(ragged, np.minimum(kept, np.sort(own, axis=0)), kept)
+
+
+def by_definition(tile: IntArray, kept: list[list[int]], alphas: list[int]) -> tuple[list[int], list[int]]:
     """The stream of a tile, and where each level's prefix ends."""
-    groups = [naive.ranked(group)[: alphas[-1]] for group in tile.reshape(-1, 16).tolist()]
-    most = max(map(len, groups))
-    stream = [most, *as_bytes([len(group) == most for group in groups])]
-    stream += [len(group) for group in groups if len(group) < most]
+    groups = [naive.ranked(group) for group in tile.reshape(-1, 16).tolist()]
+    counts = kept[-1]
+    ragged = kept != [[min(count, alpha) for count in counts] for alpha in alphas]
+    most = max(counts)
+    stream = [most, *as_bytes([count == most for count in counts]), *(count for count in counts if count < most)]
+    stream = [128] if ragged else stream
     ends = []
-    for low, high in pairwise([0, *alphas]):
+    for low, high in pairwise([[0] * len(groups), *kept]):
+        if ragged:
+            stream += section([b - a for a, b in zip(low, high, strict=True)])
         gaps: list[int] = []
         signs: list[int] = []
-        for group in groups:
+        for group, first, last in zip(groups, low, high, strict=True):
             places = [-1] + [16 * (7 - exponent) + index for exponent, index, _ in group]
-            gaps += [b - a - 1 for a, b in pairwise(places[low : high + 1])]
-            signs += [sign < 0 for _, _, sign in group[low:high]]
-        sections: list[list[int]] = []
-        for k in range(7):
-            planes: list[list[int]] = [signs, *([gap >> bit & 1 for gap in gaps] for bit in range(k))]
-            unary: list[int] = [bit for gap in gaps for bit in [1] * (gap >> k) + [0]]
-            unary += [1] * (-len(unary) % 8)
-            sections.append([k, *(byte for plane in planes for byte in as_bytes(plane)), *as_bytes(unary)])
-        if gaps:
-            stream += min((len(section), section) for section in sections)[1]
+            gaps += [b - a - 1 for a, b in pairwise(places[first : last + 1])]
+            signs += [sign < 0 for _, _, sign in group[first:last]]
+        stream += section(gaps, signs)
         ends.append(len(stream))
     return stream, ends
+
+
+def section(numbers: list[int], signs: list[int] | None = None) -> list[int]:
+    found: list[list[int]] = []
+    for k in range(7):
+        planes = [signs] * (signs is not None) + [[number >> bit & 1 for number in numbers] for bit in range(k)]
+        unary = [bit for number in numbers for bit in [1] * (number >> k) + [0]]
+        unary += [1] * (-len(unary) % 8)
+        found.append([k, *(byte for plane in planes for byte in as_bytes(plane or [])), *as_bytes(unary)])
+    return min((len(each), each) for each in found)[1] if numbers else []
 
 
 def as_bytes(bits: Sequence[int]) -> list[int]:
@@ -58,10 +74,14 @@ def as_bytes(bits: Sequence[int]) -> list[int]:
     return [sum(bit << 7 - i for i, bit in enumerate(padded[at : at + 8])) for at in range(0, len(padded), 8)]
 
 
-def encoded(tiles: IntArray, alphas: Sequence[int]) -> tuple[streams.TermTable, coded.Bytes, coded.Ints]:
+def encoded(
+    tiles: IntArray, alphas: Sequence[int], kept: coded.Bytes | None = None
+) -> tuple[streams.TermTable, coded.Bytes, coded.Ints]:
     """Ranked terms, the streams of all tiles, and where each level's prefix ends."""
     table = streams.rank(tiles, alphas[-1])
-    return table, *coded.encode(table.codes, table.count.reshape(len(tiles), -1), alphas)
+    count = table.count.reshape(len(tiles), -1)
+    nested = np.minimum(count, np.array(alphas, np.uint8).reshape(-1, 1, 1))
+    return table, *coded.encode(table.codes, nested if kept is None else kept, alphas)
 
 
 def prefixes(data: coded.Bytes, ends: coded.Ints, level: int) -> coded.Bytes:
@@ -69,43 +89,67 @@ def prefixes(data: coded.Bytes, ends: coded.Ints, level: int) -> coded.Bytes:
     return np.concatenate([data[s : s + size] for s, size in zip(start, ends[:, level], strict=True)])
 
 
-@given(tile_arrays, budgets)
-def test_streams_are_as_defined(tiles: IntArray, alphas: list[int]) -> None:
-    _, data, ends = encoded(tiles, alphas)
+@given(tile_arrays, budgets, st.data())
+def test_streams_are_as_defined(tiles: IntArray, alphas: list[int], draw: st.DataObject) -> None:
+    kept = draw.draw(kept_terms(tiles, alphas))
+    _, data, ends = encoded(tiles, alphas, kept)
     start = 0
-    for tile, own in zip(tiles, ends, strict=True):
+    for t, own in enumerate(ends):
         stream = data[start : start + own[-1]].tolist()
-        assert (stream, own.tolist()) == by_definition(tile, alphas)
+        assert (stream, own.tolist()) == by_definition(tiles[t], kept[:, t].tolist(), alphas)
         start += own[-1]
     assert start == len(data)
 
 
-@given(tile_arrays, budgets)
-def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int]) -> None:
-    _, data, ends = encoded(tiles, alphas)
-    for level, alpha in enumerate(alphas):
-        own = prefixes(data, ends, level)
-        found = coded.decode(own, ends[:, level], tiles.shape[1] * tiles.shape[2], alphas[: level + 1], "tiles")
-        table = streams.TermTable(found.codes, found.count.ravel(), tiles.shape[:3])
-        np.testing.assert_array_equal(table.values(), terms.truncate_groups(tiles, alpha))
+@given(tile_arrays, budgets, st.data())
+def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int], draw: st.DataObject) -> None:
+    kept = draw.draw(kept_terms(tiles, alphas))
+    table, data, ends = encoded(tiles, alphas, kept)
+    for level, own in enumerate(kept):
+        read = prefixes(data, ends, level)
+        found = coded.decode(read, ends[:, level], tiles.shape[1] * tiles.shape[2], alphas[: level + 1], "tiles")
+        terms_found = streams.TermTable(found.codes, found.kept[-1].ravel(), tiles.shape[:3])
+        np.testing.assert_array_equal(terms_found.values(), table.largest(own.ravel()).values())
+        np.testing.assert_array_equal(found.kept, kept[: level + 1])
         np.testing.assert_array_equal(found.ends, ends[:, : level + 1])
+
+
+@given(tile_arrays, budgets)
+def test_plain_and_coded_streams_decode_alike(tiles: IntArray, alphas: list[int]) -> None:
+    plain, short = (streams.encode(kind, tiles, alphas) for kind in (TermFormat.PLAIN, TermFormat.CODED))
+    np.testing.assert_array_equal(plain.level_alpha, short.level_alpha)
+    for level, alpha in enumerate(alphas):
+        for kind, encoded_tiles in ((TermFormat.PLAIN, plain), (TermFormat.CODED, short)):
+            read = prefixes(encoded_tiles.data, encoded_tiles.level_bytes, level)
+            sizes = encoded_tiles.level_bytes[:, level]
+            found = streams.decode(kind, read, tiles.shape[:3], alphas[: level + 1], sizes)
+            np.testing.assert_array_equal(found.table.values(), terms.truncate_groups(tiles, alpha))
+
+
+@given(tile_arrays, budgets)
+def test_a_decoded_tile_in_the_scratchpad_says_what_it_is(tiles: IntArray, alphas: list[int]) -> None:
+    table = streams.rank(tiles[0], alphas[0])
+    held = table.to_scratchpad()
+    assert len(held) == len(table.count) * (1 + int(table.count.max()))
+    again = streams.TermTable.from_scratchpad(np.concatenate([held, held]), table.shape)
+    np.testing.assert_array_equal(again.values(), table.values())
 
 
 @given(tile_arrays, budgets, st.data())
 def test_a_mutated_stream_decodes_to_terms_in_order_or_a_typed_error(
-    tiles: IntArray, alphas: list[int], data: Any
+    tiles: IntArray, alphas: list[int], draw: st.DataObject
 ) -> None:
-    _, stream, ends = encoded(tiles, alphas)
-    at = data.draw(st.integers(0, len(stream) - 1))
-    stream[at] ^= 1 << data.draw(st.integers(0, 7))
+    _, stream, ends = encoded(tiles, alphas, draw.draw(kept_terms(tiles, alphas)))
+    at = draw.draw(st.integers(0, len(stream) - 1))
+    stream[at] ^= 1 << draw.draw(st.integers(0, 7))
     try:
         found = coded.decode(stream, ends[:, -1], tiles.shape[1] * tiles.shape[2], alphas, "tiles")
     except MalformedError:
         return
-    for codes, count in zip(found.codes, found.count.ravel(), strict=True):
+    for codes, count in zip(found.codes, found.kept[-1].ravel(), strict=True):
         places = [(7 - (code >> 5)) * 16 + (code & 15) for code in codes[:count].tolist()]
         assert places == sorted(set(places))
-        assert count <= alphas[-1]
+    assert (found.kept <= np.reshape(alphas, (-1, 1, 1))).all()
 
 
 @pytest.mark.parametrize(
@@ -113,13 +157,16 @@ def test_a_mutated_stream_decodes_to_terms_in_order_or_a_typed_error(
     [
         ([], "ends too early"),
         ([2, 0x80], "ends too early"),
-        ([65, 0x80, 0, 0, 0], "65 are the most"),
+        ([65, 0x80, 0, 0, 0], "groups of 65 terms; at most 64"),
         ([1, 0xC0, 0, 0, 0x7F], "flags of groups that are not there"),
-        ([1, 0x00, 1, 0, 0, 0x7F], "groups of 1 terms where 1 are the most"),
+        ([1, 0x00, 1, 0, 0, 0x7F], "as many terms as the most, without its flag"),
         ([1, 0x80, 7, 0, 0x7F], "k = 7; 0…6"),
         ([1, 0x80, 0, 0, 0x7F, 0], "1 bytes too many"),
         ([1, 0x80, 0, 0, 0xFF], "ends too early"),
         ([1, 0x80, 6, *[0] * 7, 0xDF], "beyond the last place"),
+        ([128], "ends too early"),
+        ([128, 6, *[0x80] * 6, 0xBF], "a group of 127 terms; at most 64 at this level"),
+        ([128, 7, 0x7F], "k = 7; 0…6"),
     ],
 )
 def test_streams_that_no_encoder_writes_are_refused(data: list[int], found: str) -> None:
@@ -130,10 +177,10 @@ def test_streams_that_no_encoder_writes_are_refused(data: list[int], found: str)
 @pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 3, 0)])
 def test_no_tiles_and_empty_tiles(shape: tuple[int, int, int]) -> None:
     count = np.zeros((shape[0], shape[1] * shape[2]), np.uint8)
-    data, ends = coded.encode(np.zeros((count.size, 0), np.uint8), count, [2, 4])
+    data, ends = coded.encode(np.zeros((count.size, 0), np.uint8), np.stack([count] * 2), [2, 4])
     assert data.size == 0
     assert ends.tolist() == [[0, 0]] * shape[0]
-    assert coded.decode(data, ends[:, -1], count.shape[1], [2, 4], "tiles").count.shape == count.shape
+    assert coded.decode(data, ends[:, -1], count.shape[1], [2, 4], "tiles").kept[-1].shape == count.shape
 
 
 def test_about_half_of_the_plain_bytes() -> None:

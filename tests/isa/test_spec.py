@@ -70,8 +70,8 @@ def test_values_out_of_range_are_refused(bits: Bits, low: int, high: int) -> Non
     [
         (lambda: table.Pointer(p=0, pad=7, addr=0), r"pointer: pad = 7 is none of 0 \(act\), .*5 \(acc\)"),
         (
-            lambda: table.Mmac(x=0, y=0, act=0, wgt=0, acc=0, layer=0, format=2),
-            r"mmac: format = 2 is none of 0 \(plain\), 1",
+            lambda: table.Mmac(x=0, y=0, act=0, wgt=0, acc=0, layer=0, format=3),
+            r"mmac: format = 3 is none of 0 \(plain\), 1 \(raw\), 2 \(coded\)",
         ),
     ],
 )

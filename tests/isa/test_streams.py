@@ -46,11 +46,14 @@ def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int], kind: 
         expected = terms.truncate_groups(tiles, alpha)
         for t, start in enumerate(encoded.offset):
             prefix = encoded.data[start : start + encoded.level_bytes[t, level]]
-            table = streams.decode(kind, prefix, tiles.shape[1:3], alphas[: level + 1])
+            found = streams.decode(kind, prefix, tiles.shape[1:3], alphas[: level + 1])
+            table = found.table
             np.testing.assert_array_equal(table.values(), expected[t])
             assert table.count.max() == encoded.level_alpha[t, level] == table.codes.shape[1]
+            np.testing.assert_array_equal(found.kept.max(axis=2)[:, 0], encoded.level_alpha[t, : level + 1])
+            np.testing.assert_array_equal(found.level_bytes[0], encoded.level_bytes[t, : level + 1])
     whole = streams.decode(kind, encoded.data, tiles.shape[:3], alphas, encoded.size)
-    np.testing.assert_array_equal(whole.values(), terms.truncate_groups(tiles, alphas[-1]))
+    np.testing.assert_array_equal(whole.table.values(), terms.truncate_groups(tiles, alphas[-1]))
 
 
 @given(tile_arrays, st.integers(1, 64))
@@ -83,7 +86,7 @@ def test_no_tiles_and_empty_tiles(kind: TermFormat, shape: tuple[int, ...]) -> N
     encoded = streams.encode(kind, np.zeros((*shape, 16), np.int8), [2, 4])
     assert encoded.data.size == 0
     assert encoded.level_alpha.tolist() == [[0, 0]] * shape[0]
-    assert streams.decode(kind, encoded.data, shape, [2, 4], encoded.size).values().shape == (*shape, 16)
+    assert streams.decode(kind, encoded.data, shape, [2, 4], encoded.size).table.values().shape == (*shape, 16)
 
 
 def test_a_raw_stream_cannot_hold_128() -> None:
@@ -131,7 +134,7 @@ def test_random_bytes_decode_to_weights_or_a_typed_error(
     data: Any, groups: int, channels: int, alphas: list[int]
 ) -> None:
     try:
-        table = streams.decode(TermFormat.PLAIN, np.frombuffer(data, np.uint8), (groups, channels), alphas)
+        table = streams.decode(TermFormat.PLAIN, np.frombuffer(data, np.uint8), (groups, channels), alphas).table
     except MalformedError:
         return
     again = streams.encode(TermFormat.PLAIN, table.values()[None], alphas)

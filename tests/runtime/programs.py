@@ -283,7 +283,7 @@ class Builder:
         self.quant(q)
         first = inner.depth.get("k", NONE_LOOP)
         mmac = table.Mmac(x=0, y=3, act=0, wgt=1, acc=3, layer=len(self.layers) - 1, format=kind, first=first)
-        partial: list[Statement] = [table.Load(t=0, p=0), table.LoadTerms(t=1, p=1), mmac]
+        partial: list[Statement] = [table.Load(t=0, p=0), table.LoadTerms(t=1, p=1, format=kind), mmac]
         if first != NONE_LOOP:
             partial = [Loop(inner.counts["k"], partial)]
         finish: list[Statement] = [table.LoadParams(t=2, p=2), table.StoreAcc(t=3, acc=3, prm=2)]

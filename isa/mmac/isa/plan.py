@@ -102,14 +102,19 @@ class Plan:
     levels: tuple[Level, ...]
     layers: tuple[LayerPlan, ...]
 
-    def usual(self, layer: int) -> tuple[Level, ...]:
-        """Budgets of a layer at the levels that a compiler chooses formats and mappings for: all but `full`.
+    @property
+    def usual_levels(self) -> tuple[int, ...]:
+        """The levels that a compiler chooses formats and mappings for: all but `full`.
 
         That level is what the others are held to. What suits it (whole weights, multiplied at once) would make them all
         equally large and slow, so it counts only if it is the only one.
         """
-        pairs = zip(self.levels, self.layers[layer].levels, strict=True)
-        return tuple(own for level, own in pairs if not level.is_full) or self.layers[layer].levels
+        everywhere = range(len(self.levels))
+        return tuple(i for i in everywhere if not self.levels[i].is_full) or tuple(everywhere)
+
+    def usual(self, layer: int) -> tuple[Level, ...]:
+        """Budgets of a layer at the usual levels."""
+        return tuple(self.layers[layer].levels[i] for i in self.usual_levels)
 
     def index(self, text: str) -> int:
         """Position of the level that a user named: an index ``0``…``L-1`` or ``8x2`` or ``full``.

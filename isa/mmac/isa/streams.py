@@ -9,6 +9,10 @@ row-major (g, n) order.
     (exponent in bits 7…5, sign in bit 4, 1 = negative, index in the group in bits 3…0). A level reads one contiguous
     prefix.
 
+``coded``
+    The same terms in about half the bytes, prefixes likewise (`mmac.isa.coded`). Only here can groups have budgets of
+    their own, below the layer's.
+
 ``raw``
     The values as int8, the same bytes at every level; they are ranked and cut to α while loading.
 
@@ -101,9 +105,20 @@ class TermTable:
         """[groups, A] which ranks hold a term."""
         return _valid(self.count, self.codes.shape[1])
 
-    def largest(self, alpha: int) -> TermTable:
-        """The `alpha` largest terms of each group."""
-        return TermTable(self.codes[:, :alpha], np.minimum(self.count, np.uint8(alpha)), self.shape)
+    def largest(self, kept: Bytes) -> TermTable:
+        """The largest terms of each group, as many as `kept` [groups] says (of those that there are)."""
+        return TermTable(self.codes[:, : kept.max(initial=0)], np.minimum(self.count, kept), self.shape)
+
+    def to_scratchpad(self) -> Bytes:
+        """As `load.terms` leaves a coded tile: a byte with the count of each group, then rank by rank their codes."""
+        return np.concatenate([self.count, np.where(self.valid(), self.codes, np.uint8(0)).T.ravel()])
+
+    @classmethod
+    def from_scratchpad(cls, data: Bytes, shape: tuple[int, ...]) -> TermTable:
+        """The inverse of `to_scratchpad`; `data` may be longer."""
+        groups = shape[-2] * shape[-1]
+        count = data[:groups]
+        return cls(data[groups : groups * (1 + int(count.max(initial=0)))].reshape(-1, groups).T, count, shape)
 
     def values(self) -> npt.NDArray[np.int16]:
         """int16 [*shape, 16]: the weights that the terms add up to."""
@@ -148,6 +163,21 @@ class TermTable:
         return positive, negative
 
 
+@dataclass(frozen=True)
+class DecodedTiles:
+    """What prefixes of streams hold.
+
+    Attributes:
+        table: the terms at the level that was read.
+        kept: [L, T, groups] how many of them each group keeps at each level up to that one.
+        level_bytes: [T, L] length of the prefix that each of these levels reads.
+    """
+
+    table: TermTable
+    kept: Bytes
+    level_bytes: npt.NDArray[np.int64]
+
+
 def _valid(count: Bytes, most: int) -> npt.NDArray[np.bool_]:
     """[groups, most] which ranks hold a term; ranks are the outer axis in memory."""
     return (np.arange(most, dtype=np.uint8)[:, None] < count.ravel()).T
@@ -180,13 +210,16 @@ def _planes(codes: Bytes, count: Bytes, signs: bool = False) -> npt.NDArray[np.u
     return planes
 
 
-def encode(kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
+def encode(
+    kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int], limits: Bytes | None = None
+) -> EncodedTiles:
     """Encode many tiles at once.
 
     Args:
         kind: format of the streams.
         tiles: [T, G, N, 16] weights in -128…128 (``raw``: -128…127), already in groups.
         alphas: the layer's α at each level, not falling.
+        limits: [L, T, G, N] the groups' own α at each level, not falling, if they have any (``coded`` only).
 
     Raises:
         ValueError: values or budgets out of range.
@@ -195,6 +228,10 @@ def encode(kind: TermFormat, tiles: npt.NDArray[np.integer[Any]], alphas: Sequen
         raise ValueError(f"tiles of shape {tiles.shape}; [tiles, groups, channels, {GROUP_SIZE}]")
     if not alphas or list(alphas) != sorted(alphas) or alphas[0] < 1:
         raise ValueError(f"budgets {list(alphas)} fall or are below 1")
+    if kind == TermFormat.CODED:
+        return _encode_coded(tiles, alphas, limits)
+    if limits is not None:
+        raise ValueError(f"groups with budgets of their own as {kind.name.lower()}")
     return _encode_raw(tiles, alphas) if kind == TermFormat.RAW else _encode_plain(tiles, alphas)
 
 
@@ -215,6 +252,17 @@ def _encode_plain(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) ->
     kept = np.stack([np.minimum(count, alpha).sum(axis=1, dtype=np.int64) for alpha in alphas], axis=1)
     level_bytes = kept + count.shape[1]
     return EncodedTiles(data, level_bytes[:, -1], level_bytes, _level_alpha(count, alphas))
+
+
+def _encode_coded(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int], limits: Bytes | None) -> EncodedTiles:
+    table = rank(tiles, alphas[-1])
+    count = table.count.reshape(len(tiles), tiles.shape[1] * tiles.shape[2])
+    kept = _kept(count, alphas)
+    if limits is not None:
+        kept = np.minimum(kept, limits.reshape(kept.shape))
+    data, ends = coded.encode(table.codes, kept, alphas)
+    most = kept.max(axis=2, initial=0).T.astype(np.int64)
+    return EncodedTiles(data, ends[:, -1], ends, most)
 
 
 def _level_alpha(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -251,7 +299,7 @@ def decode(
     alphas: Sequence[int],
     sizes: npt.ArrayLike | None = None,
     where: str = "term stream",
-) -> TermTable:
+) -> DecodedTiles:
     """Read what a level reads: the prefix of one tile's stream, or of many tiles' streams at once.
 
     Args:
@@ -271,7 +319,13 @@ def decode(
         raise _bad_length(where, len(data), size.sum())
     if kind == TermFormat.RAW:
         _check_sizes(where, size, np.full(len(size), groups * GROUP_SIZE))
-        return rank(data.view(np.int8).reshape(*shape, GROUP_SIZE), alphas[-1])
+        table = rank(data.view(np.int8).reshape(*shape, GROUP_SIZE), alphas[-1])
+        kept = _kept(table.count.reshape(len(size), groups), alphas)
+        return DecodedTiles(table, kept, np.repeat(size[:, None], len(alphas), axis=1))
+    if kind == TermFormat.CODED:
+        found = coded.decode(data, size, groups, alphas, where)
+        table = TermTable(found.codes, found.kept[-1].ravel(), shape)
+        return DecodedTiles(_canonical(table, where), found.kept, found.ends)
     _check_sizes(where, np.minimum(size, groups), np.full(len(size), groups))
     head = data[(np.cumsum(size) - size)[:, None] + np.arange(groups)]
     if head.max(initial=0) > MAX_ALPHA:
@@ -279,6 +333,22 @@ def decode(
     count = np.minimum(head, np.uint8(min(alphas[-1], MAX_ALPHA)))
     _check_sizes(where, size, groups + count.sum(axis=1, dtype=np.int64))
     table = TermTable(_deinterleave(data, count, alphas), count.ravel(), shape)
+    kept = _kept(count, alphas)
+    return DecodedTiles(_canonical(table, where), kept, groups + kept.sum(axis=2, dtype=np.int64).T)
+
+
+def _kept(count: Bytes, alphas: Sequence[int]) -> Bytes:
+    """[L, T, groups] terms of groups at each level, of those that they have at the highest: [T, groups]."""
+    return np.minimum(count, _limits(alphas))
+
+
+def _limits(alphas: Sequence[int]) -> Bytes:
+    """α of each level as bytes, [L, 1, 1]."""
+    limits: Bytes = np.minimum(np.array(alphas), MAX_ALPHA).astype(np.uint8).reshape(-1, 1, 1)
+    return limits
+
+
+def _canonical(table: TermTable, where: str) -> TermTable:
     if not table.is_canonical():
         raise MalformedError(where, "terms that are not the ranked signed digits of weights", "what encode writes")
     return table

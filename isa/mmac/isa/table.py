@@ -65,6 +65,7 @@ class TermFormat(IntEnum):
 
     PLAIN = 0
     RAW = 1
+    CODED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,10 +223,11 @@ class SyncLoad(Queued):
 
 @instruction("load.terms", 0x11, Queue.WEIGHTS)
 class LoadTerms(Queued):
-    """Read the directory entry that the one-element box of `t` selects, and copy the prefix of its weight tile that the current level needs to the scratchpad at `p`. A level reads one contiguous prefix, a lower level a shorter one."""
+    """Read the directory entry that the one-element box of `t` selects, and bring the prefix of its weight tile that the current level needs to the scratchpad at `p`. A level reads one contiguous prefix, a lower level a shorter one. A tile whose `format` is `coded` is decoded on the way: at `p` are then a byte for each group with the number of its terms, and for each rank a byte for each group, its term of that rank or 0. Others are copied."""
 
     t: Annotated[int, Bits(11, 8, kind="tensor")]
     p: Annotated[int, Bits(15, 12, kind="pointer")]
+    format: Annotated[int, Bits(17, 16, kind="format", choices=TermFormat)] = TermFormat.PLAIN
 
 
 @instruction("load.params", 0x13, Queue.WEIGHTS)
@@ -243,7 +245,7 @@ class SyncWeights(Queued):
 
 @instruction("mmac", 0x20, Queue.COMPUTE)
 class Mmac(Queued):
-    """Multiply. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks of the array that share the output pixels, output channels and groups of the reduction axis. `unit` says which unit forms the sums: the array of cells, or the multipliers, whose time does not depend on the budgets; the sums are the same."""
+    """Multiply. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` of the same `format` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks of the array that share the output pixels, output channels and groups of the reduction axis. `unit` says which unit forms the sums: the array of cells, or the multipliers, whose time does not depend on the budgets; the sums are the same."""
 
     x: Annotated[int, Bits(11, 8, kind="tensor")]
     y: Annotated[int, Bits(15, 12, kind="tensor")]

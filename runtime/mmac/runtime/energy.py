@@ -50,7 +50,7 @@ def prices_pj(target: Target, mac: str, constants: str = CONSTANT_SETS[0]) -> Pr
         Part.TERM_PAIRS: {Action.CELL_CYCLE: table.arithmetic_pj_per_cycle[cell]},
         Part.MOVEMENT: {Action.CELL_CYCLE: table.movement_pj_per_cycle[cell]},
         Part.MULTIPLIERS: {Action.MULTIPLY: table.multiply_pj},
-        Part.WEIGHT_TERMS: {Action.TERM_STORE: table.term_store_pj},
+        Part.WEIGHT_TERMS: {Action.TERM_STORE: table.term_store_pj, Action.DECODE: table.decode_pj},
         Part.DATA_TERMS: {Action.DATA_TERM: table.data_term_pj},
         Part.SCRATCHPADS: {Action.SCRATCHPAD: table.scratchpad_pj_per_byte},
         Part.BUFFER: dict.fromkeys((Action.BUFFER_READ, Action.BUFFER_WRITE), table.buffer_pj_per_byte),

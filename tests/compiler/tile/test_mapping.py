@@ -13,6 +13,7 @@ from mmac.compiler.tile.rings import Rings
 from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS
+from mmac.isa.table import TermFormat
 from mmac.runtime.targets import Multipliers, load_target
 from tests.compiler import nets
 
@@ -100,14 +101,16 @@ def words(m, shape, unit):
 def test_what_the_multipliers_get_fits_their_stores(shape, size, depth):
     unit = Multipliers(*size, depth)
     target = replace(load_target("vc707"), multipliers=unit)
-    shape = replace(shape, budgets=((64, 5),), group_terms=60, raw=True)
+    shape = replace(shape, budgets=((64, 5),), group_terms=60, format=TermFormat.RAW)
     m = mapping.search(shape, target, "layer")
     assert m.unit == table.Unit.ARRAY or words(m, shape, unit) <= depth
 
 
 def test_a_deep_reduction_is_cut_for_the_multipliers():
     """1280 values are 143 words of 9: on the array with whole weights, or in cuts on the multipliers."""
-    shape = mapping.LayerShape((1, 7, 7, 1280), (1, 7, 7, 64), Window((1, 1)), 1, ((64, 5),) * 8, 50, raw=True)
+    shape = mapping.LayerShape(
+        (1, 7, 7, 1280), (1, 7, 7, 64), Window((1, 1)), 1, ((64, 5),) * 8, 50, format=TermFormat.RAW
+    )
     target = load_target("vc707")
     large = replace(target, multipliers=replace(target.multipliers, words=143))
     assert mapping.search(shape, large, "layer").reduction == 1280
@@ -120,10 +123,11 @@ def test_a_deep_reduction_is_cut_for_the_multipliers():
 def test_rankers_are_part_of_the_cost():
     shape = mapping.LayerShape((1, 7, 7, 256), (1, 7, 7, 256), Window((1, 1)), 1, ((64, 5),) * 8, 50)
     target = replace(load_target("vc707"), multipliers=None)
-    plain, raw = (mapping.search(replace(shape, raw=raw), target, "layer").cycles for raw in (False, True))
+    formats = TermFormat.PLAIN, TermFormat.RAW
+    plain, raw = (mapping.search(replace(shape, format=kind), target, "layer").cycles for kind in formats)
     assert plain < raw
     more = replace(target, array=replace(target.array, rankers=1 << 16))
-    assert mapping.search(replace(shape, raw=True), more, "layer").cycles == plain
+    assert mapping.search(replace(shape, format=TermFormat.RAW), more, "layer").cycles == plain
 
 
 def test_the_buffer_is_faster_than_dram():

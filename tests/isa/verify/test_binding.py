@@ -34,7 +34,7 @@ def edited(*edits: tuple[str, str]) -> Source:
     return source
 
 
-LOAD = "load.terms t=t1 p=p1 wait=3 signal=4\n"
+LOAD = "load.terms t=t1 p=p1 format=plain wait=3 signal=4\n"
 MMAC = "store.acc t=t3"
 
 

@@ -183,4 +183,4 @@ def test_an_average_that_stays_inside_its_view_may_have_any_fill() -> None:
 
 def test_an_unknown_term_format_does_not_decode() -> None:
     with pytest.raises(MalformedError, match="format"):
-        examples.convolution().edit("format=plain", "format=coded").program()
+        examples.convolution().edit("p=p1 format=plain", "p=p1 format=short").program()

@@ -80,7 +80,10 @@ READS = {
     ),
     "weights not waited for": Case(
         matmul,
-        (("p=p1 wait=3 signal=4", "p=p1 wait=3"), ("wait=1,4 signal=0,3", "wait=1 signal=0,3")),
+        (
+            ("p=p1 format=plain wait=3 signal=4", "p=p1 format=plain wait=3"),
+            ("wait=1,4 signal=0,3", "wait=1 signal=0,3"),
+        ),
         "of the WGT scratchpad, which instruction 50 (load.terms) of node 'conv0' may still be writing",
     ),
     "constants not waited for": Case(

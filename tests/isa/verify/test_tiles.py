@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.isa.source import Source
 from tests.isa.verify.rejection import rejected
 
 Entries = np.ndarray[Any, Any]
-DIRECTORY = {TermFormat.PLAIN: 2176, TermFormat.RAW: 1920}
+DIRECTORY = {TermFormat.PLAIN: 2176, TermFormat.RAW: 1920, TermFormat.CODED: 1152}
 
 
 def changed(change: Callable[[Entries, Entries], None], kind: TermFormat = TermFormat.PLAIN) -> Source:
@@ -95,6 +96,21 @@ def test_raw(change: Callable[[Entries, Entries], None], said: str) -> None:
     rejected(changed(change, TermFormat.RAW), said)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (groups, "it loads a tile of 39 groups"),
+        (alpha, "a directory entry says alpha 13 at level 4; 14 as its stream"),
+        (prefix, "a directory entry says bytes …at level 2; "),
+        (top, STREAM),
+        (count, STREAM),
+        (shifted, STREAM),
+    ],
+)
+def test_coded(change: Callable[[Entries, Entries], None], said: str) -> None:
+    rejected(changed(change, TermFormat.CODED), said)
+
+
 def test_a_raw_prefix_is_the_whole_tile() -> None:
     def shorter(entries: Entries, image: Entries) -> None:
         entries["level"]["bytes"][1, :2] -= 1
@@ -112,8 +128,18 @@ def test_any_raw_bytes_are_weights() -> None:
 
 
 def test_the_format_is_that_of_the_stream() -> None:
-    rejected(examples.convolution().edit("format=plain", "format=raw"), STREAM)
-    rejected(examples.convolution(kind=TermFormat.RAW).edit("format=raw", "format=plain"), STREAM)
+    for own in TermFormat:
+        source = examples.convolution(kind=own)
+        for other in set(TermFormat) - {own}:
+            text = source.text.replace(f"format={own.name.lower()}", f"format={other.name.lower()}")
+            rejected(replace(source, text=text), STREAM)
+
+
+def test_load_and_mmac_agree_on_the_format() -> None:
+    source = examples.convolution()
+    load = next(line for line in source.text.splitlines() if line.startswith("load.terms"))
+    said = "(load.terms) of node 'conv0': it loads a raw tile for instruction 51 (mmac) of node 'conv0'; format plain"
+    rejected(source.edit(load, load.replace("plain", "raw")), said)
 
 
 def test_the_plan_is_that_of_the_stream() -> None:
@@ -134,4 +160,4 @@ def test_two_instructions_may_use_one_tile() -> None:
     # the activations are released by the first: let the second release them
     second = second.edit("signal=0,9", "signal=9").edit(again, f"{again} signal=0")
     verify(second.program())
-    rejected(second.edit("acc=p5 layer=0 format=plain", "acc=p5 layer=0 format=raw"), STREAM)
+    rejected(second.edit("acc=p5 layer=0 format=plain", "acc=p5 layer=0 format=raw"), "it loads a plain tile for ")

@@ -140,7 +140,7 @@ class Streams:
     tiles_k: int
     tiles_n: int
     tile_bytes: int
-    """Largest stream of any tile at the highest level: what the scratchpad must hold."""
+    """What the scratchpad must hold of the largest tile at the highest level."""
 
 
 @dataclass(frozen=True)

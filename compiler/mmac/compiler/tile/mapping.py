@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mmac.compiler.tile.formats import group_bytes
 from mmac.compiler.tile.ir import ArrayMapping, Dims, Window
 from mmac.compiler.tile.rings import SLOTS, Rings
 from mmac.isa import table
@@ -20,6 +21,7 @@ from mmac.isa.errors import ResourceError
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE
 from mmac.isa.spec import Queue
+from mmac.isa.table import TermFormat
 from mmac.runtime.targets import Array, Target
 from mmac.runtime.timing import formulas
 
@@ -33,7 +35,7 @@ class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
     `budgets` are the (α, β) at each level that counts (`Plan.usual`), `group_terms` the most terms of any weight group;
-    `raw` says that the weights are stored as integers, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
+    `format` is how the weights are likely to be stored, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
     global buffer.
     """
 
@@ -43,7 +45,7 @@ class LayerShape:
     groups: int
     budgets: tuple[tuple[int, int], ...]
     group_terms: int
-    raw: bool = False
+    format: TermFormat = TermFormat.PLAIN
     x_on_chip: bool = False
     y_on_chip: bool = False
     weights_on_chip: bool = False
@@ -263,9 +265,12 @@ def _transfers(shape: LayerShape, target: Target, tiles: Ints) -> tuple[Ints, In
 
 def _weight_cycles(shape: LayerShape, target: Target, tiles: Ints, alpha: int) -> Ints:
     _, _, _, groups = _boxes(shape, tiles)
-    size = groups * tiles[:, 3] * np.minimum(1 + alpha, GROUP_SIZE)
+    count = groups * tiles[:, 3]
+    size = np.ceil(count * group_bytes(shape.format, alpha)).astype(np.int64)
     port = target.port(Queue.WEIGHTS, shape.weights_on_chip)
-    return np.asarray(formulas.dma_cycles(port, formulas.transfer_bytes(port, size), latencies=2))
+    transfer = formulas.dma_cycles(port, formulas.transfer_bytes(port, size), latencies=2)
+    coded = shape.format == TermFormat.CODED
+    return np.maximum(transfer, formulas.decode_cycles(target, port, count * alpha if coded else 0))
 
 
 def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, alpha: int, beta: int) -> Ints:
@@ -273,7 +278,7 @@ def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints
     array, cell = target.array, target.cell(target.array.cell)
     split = _work(shape, tiles[:, None], splits)
     beat, words = formulas.beat_cycles(array, cell, alpha, beta), formulas.group_words(cell, alpha)
-    rank = formulas.rank_cycles(array, cell, split) if shape.raw else 0
+    rank = formulas.rank_cycles(array, cell, split) if shape.format == TermFormat.RAW else 0
     product = formulas.mmac_cycles(target, split, beat, words, formulas.encode_cycles(array, cell, beta), rank)
     if target.multipliers is None:
         return product

@@ -3,7 +3,7 @@
 Needs: mappings (`tile`). Guarantees: `streams` of every array layer; the directory and stream bytes in `data` and as
 constant buffers. Directory offsets are relative to the stream buffer until `emit`. Before/after::
 
-    array "conv" weights="conv.w"    ->    streams(format=plain, directory="conv.dir", streams="conv.terms", …)
+    array "conv" weights="conv.w"    ->    streams(format=coded, directory="conv.dir", streams="conv.terms", …)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.compiler.passes import Pass
+from mmac.compiler.tile.formats import choose
 from mmac.compiler.tile.ir import ArrayLayer, Buffer, Operation, Streams, TileProgram
-from mmac.isa import streams as term_streams
 from mmac.isa import terms
 from mmac.isa.plan import GROUP_SIZE, Plan
 from mmac.isa.program import directory_dtype
@@ -51,20 +51,21 @@ def _pack(op: ArrayLayer, weights: Array, plan: Plan) -> tuple[ArrayLayer, dict[
         raise ValueError(f"{op.name}: pack needs tile first")
     groups = terms.to_groups(weights).reshape(len(weights), -1, GROUP_SIZE).swapaxes(0, 1)  # [G, O, 16]
     alphas = [level.alpha for level in plan.layers[op.layer].levels]
-    kind = choose_format(groups, [level.alpha for level in plan.usual(op.layer)])
     # a reduction tile of a 1 x 1 layer is whole groups; other layers have one
     tile_g = len(groups) if op.mapping.reduction >= op.ic else op.mapping.reduction // GROUP_SIZE
     tile_n = op.mapping.channels
     tiles_k, tiles_n = -(-len(groups) // tile_g), -(-groups.shape[1] // tile_n)
     tiles = _cut(groups, tiles_k, tile_g, tiles_n, tile_n)
-    encoded = term_streams.encode(kind, tiles, alphas)
+    kind, encoded = choose(tiles, alphas, plan.usual_levels)
     directory = np.zeros(len(tiles), directory_dtype(len(alphas)))
     directory["offset"] = encoded.offset
     directory["groups"] = tile_g * tile_n
     directory["level"]["bytes"] = encoded.level_bytes
     directory["level"]["alpha"] = encoded.level_alpha
     names = f"{op.name}.directory", f"{op.name}.terms"
-    packed = Streams(kind, *names, tiles_k, tiles_n, int(encoded.size.max()))
+    terms_bytes = tile_g * tile_n * (1 + int(encoded.level_alpha.max()))  # as `load.terms` decodes them
+    held = terms_bytes if kind == TermFormat.CODED else int(encoded.size.max())
+    packed = Streams(kind, *names, tiles_k, tiles_n, held)
     return replace(op, streams=packed), {names[0]: directory, names[1]: encoded.data}
 
 
@@ -75,17 +76,3 @@ def _cut(groups: Array, tiles_k: int, tile_g: int, tiles_n: int, tile_n: int) ->
         groups = np.pad(groups, ((0, missing_g), (0, missing_n), (0, 0)))
     tiles = groups.reshape(tiles_k, tile_g, tiles_n, tile_n, GROUP_SIZE).swapaxes(1, 2)
     return tiles.reshape(-1, tile_g, tile_n, GROUP_SIZE)
-
-
-def choose_format(groups: Array, alphas: list[int]) -> TermFormat:
-    """The format that moves fewer bytes, summed over the levels; ``raw`` cannot hold +128.
-
-    Args:
-        groups: [..., 16] weights.
-        alphas: α at each level.
-    """
-    count = terms.group_term_count(groups.reshape(-1, GROUP_SIZE))
-    histogram = np.bincount(count.ravel())
-    plain = sum(int((histogram * (1 + np.minimum(np.arange(len(histogram)), a))).sum()) for a in alphas)
-    raw = groups.size * len(alphas)
-    return TermFormat.RAW if raw < plain and groups.max(initial=0) < 128 else TermFormat.PLAIN

@@ -141,8 +141,9 @@ def _walk(loops: Loops, loop: str, extent: int, step: int | None = None, origin:
 
 def _array_body(op: ArrayLayer, loops: Loops, held: WeightRings, inner_x: bool, inner_w: bool) -> tuple[Statement, ...]:
     assert op.mapping is not None
+    assert op.streams is not None
     load_x = table.Load(t=0, p=0, **tokens([Token.ACT_FREE], [Token.ACT_READY]))
-    load_w = table.LoadTerms(t=1, p=1, **tokens([held.wgt_free], [held.wgt_ready]))
+    load_w = table.LoadTerms(t=1, p=1, format=op.streams.format, **tokens([held.wgt_free], [held.wgt_ready]))
     load_p = table.LoadParams(t=2, p=2, **tokens([held.prm_free], [held.prm_ready]))
     has_k = loops.counts["k"] > 1
     accumulators = ([], []) if has_k else ([Token.ACC_FREE], [Token.ACC_READY])

@@ -25,6 +25,7 @@ from mmac.compiler.tile import (
     operators,  # noqa: F401  (registers the lowerings)
 )
 from mmac.compiler.tile.allocate import ALIGNMENT, Placement
+from mmac.compiler.tile.formats import likely_format
 from mmac.compiler.tile.groups import map_layer, weights_of_parts
 from mmac.compiler.tile.ir import (
     ArrayLayer,
@@ -38,13 +39,11 @@ from mmac.compiler.tile.ir import (
 )
 from mmac.compiler.tile.layout import dims
 from mmac.compiler.tile.lower import lower
-from mmac.compiler.tile.pack import choose_format
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.compiler.tile.rings import Rings
 from mmac.isa import terms
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import Plan
-from mmac.isa.table import TermFormat
 from mmac.runtime.targets import Target
 
 SMALL_TILE_BYTES = 16 * 1024
@@ -105,9 +104,8 @@ def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan) ->
     """What the mapping search needs to know of a layer."""
     budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
     most = min(int(terms.group_term_count(weights).max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
-    groups = terms.to_groups(np.asarray(weights, np.int16))
-    raw = choose_format(groups, [alpha for alpha, _ in budgets]) == TermFormat.RAW
-    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, raw)
+    format = likely_format(np.asarray(weights, np.int16), [alpha for alpha, _ in budgets])
+    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, format)
 
 
 def _vector_box(op: VectorOp, rings: Rings) -> Dims:

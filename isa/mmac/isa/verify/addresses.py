@@ -139,7 +139,7 @@ def _entry_addresses(context: Context, site: Site) -> npt.NDArray[np.int64]:
 def _check_pads(context: Context, site: Site, directory: npt.NDArray[np.void] | None) -> tuple[int, ...]:
     sizes = []
     for use in USES[type(site.op.instr)]:
-        size = use.size(site.op) if directory is None else int(directory["level"]["bytes"].max())
+        size = use.size(site.op) if directory is None else _tile_bytes(site, directory)
         ring = site.op.rings[use.ring]
         _check_slots(context, site, ring, size)
         if use.content in (Content.SUMS, Content.PARAMS) and (ring.addr | ring.toggle) % ACC_BYTES:
@@ -147,6 +147,14 @@ def _check_pads(context: Context, site: Site, directory: npt.NDArray[np.void] | 
                                 f"multiples of {ACC_BYTES}")  # fmt: skip
         sizes.append(size)
     return tuple(sizes)
+
+
+def _tile_bytes(site: Site, directory: npt.NDArray[np.void]) -> int:
+    """Bytes that the largest tile takes in its scratchpad."""
+    instr, levels = site.op.instr, directory["level"]
+    if isinstance(instr, table.LoadTerms) and instr.format == table.TermFormat.CODED:
+        return int((directory["groups"] * (1 + levels["alpha"].max(axis=-1).astype(np.int64))).max())
+    return int(levels["bytes"].max())
 
 
 def _check_slots(context: Context, site: Site, ring: Ring, size: int) -> None:

@@ -64,7 +64,7 @@ def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> M
     weights: dict[int, Magnitudes] = {}
     known: dict[tuple[TileFormat, tuple[int, ...], bytes], Magnitudes] = {}
     for reader, loader in sorted(handovers.tiles):
-        form = _format(context, sites[reader].op)
+        form = _format(context, loader, sites[reader].op)
         entries = accesses.directories[loader]
         key = form, entries.shape, entries.tobytes()
         if key not in known:
@@ -74,10 +74,13 @@ def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> M
     return weights
 
 
-def _format(context: Context, op: Op) -> TileFormat:
-    instr, conv = op.instr, op.conv
-    if not isinstance(instr, table.Mmac) or conv is None:
-        raise TypeError(f"instruction {op.pc} does not read weights")
+def _format(context: Context, loader: int, op: Op) -> TileFormat:
+    instr, conv, load = op.instr, op.conv, context.program.code[loader]
+    if not isinstance(instr, table.Mmac) or not isinstance(load, table.LoadTerms) or conv is None:
+        raise TypeError(f"instruction {op.pc} does not read weights that instruction {loader} loads")
+    if instr.format != load.format:
+        found = f"it loads a {TermFormat(load.format).name.lower()} tile for {context.where(op.pc)}"
+        raise context.error(loader, found, f"format {TermFormat(instr.format).name.lower()}, as that takes it for")
     groups = -(-conv.kernel_h * conv.kernel_w * conv.ic // GROUP_SIZE)
     alphas = tuple(level.alpha for level in context.program.plan.layers[instr.layer].levels)
     return TileFormat(TermFormat(instr.format), groups, op.views["y"].box[3], alphas)
@@ -97,8 +100,8 @@ def _check(context: Context, loader: int, reader: int, form: TileFormat, entries
     context.spend(len(entries) * needed * GROUP_SIZE * 4, loader)
     bounds = np.empty((len(entries), form.channels), np.int64)
     for part in _chunks(form, len(entries)):
-        count, sums = _read(context, loader, form, entries[part])
-        _compare(context, loader, form, entries[part], count)
+        tiles, sums = _read(context, loader, form, entries[part])
+        _compare(context, loader, entries[part], tiles)
         bounds[part] = sums.reshape(-1, form.groups, form.channels).sum(axis=1)
     return bounds
 
@@ -110,9 +113,9 @@ def _exact(context: Context, loader: int, form: TileFormat, entries: npt.NDArray
     context.spend(largest.size * form.groups * GROUP_SIZE * 4 * len(form.alphas), loader)
     for part in _chunks(form, len(tiles)):
         data, sizes = _streams(context, tiles[part])
-        all_terms = streams.decode(form.kind, data, (len(sizes), form.groups, form.channels), form.alphas, sizes)
-        for alpha in form.alphas:
-            sums = np.abs(all_terms.largest(alpha).values()).sum(axis=(1, 3), dtype=np.int64)
+        found = streams.decode(form.kind, data, (len(sizes), form.groups, form.channels), form.alphas, sizes)
+        for kept in found.kept:
+            sums = np.abs(found.table.largest(kept.ravel()).values()).sum(axis=(1, 3), dtype=np.int64)
             np.maximum(largest[part], sums, out=largest[part])
     return largest.reshape(*entries.shape, form.channels)
 
@@ -129,38 +132,33 @@ def _streams(context: Context, entries: npt.NDArray[np.void]) -> tuple[npt.NDArr
     return np.concatenate(parts), sizes
 
 
-def _read(context: Context, loader: int, form: TileFormat, entries: npt.NDArray[np.void]) -> tuple[Ints, Ints]:
-    """Terms of each group of each tile, [T, G·N], and a bound of the Σ|w| of each group, [T·G·N]."""
+def _read(
+    context: Context, loader: int, form: TileFormat, entries: npt.NDArray[np.void]
+) -> tuple[streams.DecodedTiles, Ints]:
+    """Weight tiles, and a bound of the Σ|w| of each group, [T·G·N]."""
     data, sizes = _streams(context, entries)
-    needed = form.groups * form.channels
-    if form.kind == TermFormat.RAW and (sizes == needed * GROUP_SIZE).all():
-        weights = data.view(np.int8).reshape(-1, GROUP_SIZE)
-        count = np.minimum(terms.group_term_count(weights).ravel(), form.alphas[-1])
-        sums = _LARGEST[data].reshape(weights.shape).sum(axis=1, dtype=np.int64)
-        return count.reshape(len(entries), needed).astype(np.int64), sums
     try:
-        decoded = streams.decode(form.kind, data, (len(entries), form.groups, form.channels), form.alphas, sizes)
+        tiles = streams.decode(form.kind, data, (len(entries), form.groups, form.channels), form.alphas, sizes)
     except MalformedError as error:
         raise VerificationError(context.where(loader), f"a weight tile: {error.found}", error.allowed) from None
+    if form.kind == TermFormat.RAW:
+        return tiles, _LARGEST[data].reshape(-1, GROUP_SIZE).sum(axis=1, dtype=np.int64)
     # every code counts 2^exponent, 64 · 2^7 at most in a group; those beyond a group's count are 0 and would count 1
-    count = decoded.count.astype(np.int64)
-    sums = np.left_shift(np.uint8(1), decoded.exponent).sum(axis=1, dtype=np.uint16)
-    sums = sums - (decoded.codes.shape[1] - count)
-    return count.reshape(len(entries), needed), sums
+    found = tiles.table
+    sums = np.left_shift(np.uint8(1), found.exponent).sum(axis=1, dtype=np.uint16)
+    return tiles, sums - (found.codes.shape[1] - found.count.astype(np.int64))
 
 
-def _compare(context: Context, loader: int, form: TileFormat, entries: npt.NDArray[np.void], count: Ints) -> None:
+def _compare(context: Context, loader: int, entries: npt.NDArray[np.void], tiles: streams.DecodedTiles) -> None:
     """The directory's prefix lengths and term counts are those of the streams."""
-    for level, alpha in enumerate(form.alphas):
-        kept = np.minimum(count, alpha)
-        size = kept.sum(axis=1) + count.shape[1] if form.kind == TermFormat.PLAIN else count.shape[1] * GROUP_SIZE
-        for name, true in (("bytes", size), ("alpha", kept.max(axis=1))):
+    for level, kept in enumerate(tiles.kept):
+        for name, true in (("bytes", tiles.level_bytes[:, level]), ("alpha", kept.max(axis=1))):
             stored = entries["level"][name][:, level]
             wrong = stored != true
             if wrong.any():
                 tile = int(wrong.argmax())
                 raise context.error(loader, f"a directory entry says {name} {stored[tile]} at level {level}",
-                                    f"{np.broadcast_to(true, wrong.shape)[tile]} as its stream")  # fmt: skip
+                                    f"{true[tile]} as its stream")  # fmt: skip
 
 
 def _largest() -> npt.NDArray[np.uint8]:

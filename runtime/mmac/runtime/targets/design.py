@@ -74,8 +74,8 @@ class Array:
     """`blocks` systolic blocks of `rows` (groups of the reduction axis) × `columns` (output channels) cells.
 
     `cell` names the kind that the array is built of; `encoders` is how many data terms each block finds per
-    cycle, `rankers` how many weights are ranked per cycle for all blocks; `pipeline_cycles` is the latency from
-    the scratchpad to the accumulators outside the cells.
+    cycle, `rankers` how many weights are ranked and `decoders` how many terms of coded tiles are decoded per cycle for
+    all blocks; `pipeline_cycles` is the latency from the scratchpad to the accumulators outside the cells.
     """
 
     blocks: int = _number(1, 4095)
@@ -83,6 +83,7 @@ class Array:
     columns: int = _number(1, 4095)
     encoders: int = _number(1, 65_536)
     rankers: int = _number(1, 65_536)
+    decoders: int = _number(1, 65_536)
     pipeline_cycles: int = _number(3, 10_000)
     cell: str = "mmac"
 
@@ -164,6 +165,7 @@ class Constants:
     buffer_pj_per_byte: float = _number(0, 1e6)
     scratchpad_pj_per_byte: float = _number(0, 1e6)
     term_store_pj: float = _number(0, 1e6)
+    decode_pj: float = _number(0, 1e6)
     data_term_pj: float = _number(0, 1e6)
     multiply_pj: float = _number(0, 1e6)
     requant_pj: float = _number(0, 1e6)
@@ -235,6 +237,7 @@ class Target:
             "cell_pair": -(-self.cell_count // 2),
             "encoder": self.array.blocks * self.array.encoders,
             "ranker": self.array.rankers,
+            "decoder": self.array.decoders,
             "unit": units,
             "tap": units * taps,
             "ram32m": units * -(-words // RAM32M_WORDS) * -(-taps * WEIGHT_BITS // RAM32M_BITS),

@@ -22,7 +22,7 @@ from mmac.isa.structure import Op
 from mmac.runtime.targets import Multipliers, Port
 from mmac.runtime.timing import formulas
 from mmac.runtime.timing.formulas import ArrayWork
-from mmac.runtime.timing.machine import At, work_of
+from mmac.runtime.timing.machine import At, Tile, work_of
 
 Int64 = npt.NDArray[np.int64]
 
@@ -35,6 +35,7 @@ class Action(StrEnum):
 
     CELL_CYCLE = "cell_cycle"  # a cell works on a real group for one cycle
     MULTIPLY = "multiply"  # a multiplier forms one product
+    DECODE = "decode"  # a term of a coded tile is decoded, or a slot of one that a group does not have
     TERM_STORE = "term_store"  # a word is written into a cell's term store, or a weight into a multiplier unit's
     DATA_TERM = "data_term"  # a term of a data value is found
     SCRATCHPAD = "scratchpad"  # a byte is read from or written to a scratchpad
@@ -124,20 +125,52 @@ def _load_actions(op: Op, at: At) -> Counts:
     return {_read(port): size, Action.SCRATCHPAD: _box_bytes(op, "t")}
 
 
-def _terms_bytes(at: At, size: Int64) -> Any:
-    port = at.machine.image_port
+def _terms_port(op: Op, at: At, tile: Tile) -> Port:
+    """How a `load.terms` reaches its directory, and the streams that this points to.
+
+    Raises:
+        VerificationError: they are in different memories.
+    """
+    port = at.machine.port(op.instr.queue, op.views["t"])
+    first, stop = int(tile.offset.min()), int((tile.offset + tile.size.max(axis=-1, keepdims=True)).max())
+    if at.machine.on_chip(first, stop) != port.on_chip:
+        raise VerificationError(
+            f"instruction {op.pc} (load.terms)", "a directory in one memory, its streams in another",
+            "both in the global buffer, or both in DRAM",
+        )  # fmt: skip
+    return port
+
+
+def _terms_bytes(at: At, port: Port, size: Int64) -> Any:
     return formulas.transfer_bytes(port, size) + formulas.transfer_bytes(port, at.machine.directory.itemsize)
+
+
+def load_of(op: Op) -> table.LoadTerms:
+    """The instruction of a `load.terms`."""
+    if not isinstance(op.instr, table.LoadTerms):
+        raise TypeError(f"instruction {op.pc} is {op.instr.mnemonic}, not load.terms")
+    return op.instr
 
 
 @cycles(table.LoadTerms)
 def _load_terms(op: Op, at: At) -> Any:
-    return formulas.dma_cycles(at.machine.image_port, _terms_bytes(at, at.tile().size), latencies=2)
+    tile = at.tile()
+    port = _terms_port(op, at, tile)
+    transfer = formulas.dma_cycles(port, _terms_bytes(at, port, tile.size), latencies=2)
+    if load_of(op).format != table.TermFormat.CODED:
+        return transfer
+    return np.maximum(transfer, formulas.decode_cycles(at.target, port, tile.slots))
 
 
 @actions(table.LoadTerms)
 def _load_terms_actions(op: Op, at: At) -> Counts:
-    size = at.tile().size
-    return {_read(at.machine.image_port): _terms_bytes(at, size), Action.SCRATCHPAD: size}
+    tile, format = at.tile(), load_of(op).format
+    port = _terms_port(op, at, tile)
+    return {
+        _read(port): _terms_bytes(at, port, tile.size),
+        Action.DECODE: tile.slots if format == table.TermFormat.CODED else 0,
+        Action.SCRATCHPAD: tile.scratchpad_bytes(format),
+    }
 
 
 @cycles(table.Store)
@@ -240,7 +273,9 @@ def _mmac_actions(op: Op, at: At) -> Counts:
             Action.MULTIPLY: work.products,
             Action.TERM_STORE: formulas.unit_weights(unit, work),
             Action.DATA_TERM: values * betas,
-            Action.SCRATCHPAD: tile.size + values + work.m * work.channels * 2 * ACC_BYTES,
+            Action.SCRATCHPAD: tile.scratchpad_bytes(mmac_of(op).format)
+            + values
+            + work.m * work.channels * 2 * ACC_BYTES,
         }
     array, cell = at.target.array, at.machine.cell
     words = formulas.group_words(cell, tile.alpha) * work.channels * work.g

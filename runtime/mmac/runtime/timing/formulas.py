@@ -252,6 +252,11 @@ def dma_cycles(port: Port, moved_bytes: Ints, *, latencies: int = 1) -> Int64:
     return np.where(np.asarray(moved_bytes) > 0, np.maximum(busy, 1), 1)
 
 
+def decode_cycles(target: Target, port: Port, slots: Ints) -> Int64:
+    """Duration of decoding `slots` term slots (groups × α′) of a coded tile, from when the transfer begins."""
+    return np.asarray(2 * port.latency_cycles + ceil_div(slots, target.array.decoders))
+
+
 def requant_cycles(target: Target, values: Ints) -> Int64:
     """Duration of the requantization of `values` accumulators."""
     return np.asarray(target.lanes.pipeline_cycles + ceil_div(values, target.lanes.requant))

@@ -74,11 +74,6 @@ class Machine:
         return self.target.port(queue, self.on_chip(view.base, stop))
 
     @cached_property
-    def image_port(self) -> Port:
-        """How term streams and their directories are reached."""
-        return self.target.port(Queue.WEIGHTS, self.on_chip(0, self.program.image.size))
-
-    @cached_property
     def levels(self) -> int:
         """Number of levels of the program."""
         return len(self.program.plan.levels)
@@ -102,9 +97,7 @@ class Machine:
 
 def reads_dram(op: Op, machine: Machine) -> bool:
     """Whether an instruction needs the one engine that reads DRAM."""
-    if isinstance(op.instr, table.LoadTerms):
-        return not machine.image_port.on_chip
-    if isinstance(op.instr, table.Load | table.LoadParams):
+    if isinstance(op.instr, table.Load | table.LoadParams | table.LoadTerms):
         return not machine.port(op.instr.queue, op.views["t"]).on_chip
     return False
 
@@ -115,13 +108,26 @@ class Tile:
 
     Attributes:
         entry: address of the entry, [grid…, 1 or levels].
+        offset: address of the stream, likewise.
         size: bytes of the prefix to read, [grid…, levels].
         alpha: most terms that a group keeps, [grid…, levels].
+        groups: groups of the tile, [grid…, 1 or levels].
     """
 
     entry: Int64
+    offset: Int64
     size: Int64
     alpha: Int64
+    groups: Int64
+
+    @property
+    def slots(self) -> Int64:
+        """Terms that a coded tile is decoded to, those included that groups have less than the largest one."""
+        return self.groups * self.alpha
+
+    def scratchpad_bytes(self, format: int) -> Int64:
+        """What the tile takes in the scratchpad."""
+        return self.groups + self.slots if format == table.TermFormat.CODED else self.size
 
 
 @dataclass(frozen=True)
@@ -183,10 +189,11 @@ class At:
         image, layout = self.machine.program.image, self.machine.directory
         if entry.min() < 0 or entry.max() + layout.itemsize > image.size:
             raise VerificationError("load.terms", "a directory entry outside the image", f"0…{image.size} bytes")
-        found = image[entry[..., None] + np.arange(layout.itemsize)].view(layout)[..., 0]["level"]
+        found = image[entry[..., None] + np.arange(layout.itemsize)].view(layout)[..., 0]
         level = np.arange(self.machine.levels)
-        own = found[..., level % entry.shape[-1], level]
-        return Tile(entry, own["bytes"].astype(np.int64), own["alpha"].astype(np.int64))
+        own = found["level"][..., level % entry.shape[-1], level]
+        fields = found["offset"], own["bytes"], own["alpha"], found["groups"]
+        return Tile(entry, *(array.astype(np.int64) for array in fields))
 
 
 def clipped(start: Any, extent: int, size: int) -> Any:

@@ -48,4 +48,4 @@ def _values(
     """int16 [tiles, groups, channels, 16]."""
     if kind == TermFormat.RAW:
         return terms.truncate_groups(data.view(np.int8).reshape(len(sizes), *shape, GROUP_SIZE), alphas[-1])
-    return streams.decode(kind, data, (len(sizes), *shape), alphas, sizes).values()
+    return streams.decode(kind, data, (len(sizes), *shape), alphas, sizes).table.values()

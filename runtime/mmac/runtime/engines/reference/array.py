@@ -92,16 +92,18 @@ def _weights(machine: Machine, op: Op, alphas: list[int], channels: slice) -> tu
 
 
 def decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) -> streams.TermTable:
-    """The term stream at `wgt`, which says itself how long it is, of a tile of (groups, channels)."""
-    ring, kind = op.rings["wgt"], _mmac(op).format
+    """The weight tile at `wgt`, which says itself how long it is, of (groups, channels)."""
+    ring, kind = op.rings["wgt"], table.TermFormat(_mmac(op).format)
     groups = shape[0] * shape[1]
     if kind == table.TermFormat.RAW:
         size = groups * GROUP_SIZE
     else:
         head = machine.pad(ring, (groups,))
+        if kind == table.TermFormat.CODED:
+            tile = machine.pad(ring, (groups * (1 + int(head.max())),))
+            return streams.TermTable.from_scratchpad(tile, shape)
         size = groups + int(np.minimum(head, alphas[-1]).sum(dtype=np.int64))
-    stream, where = machine.pad(ring, (size,)), f"instruction {op.pc}"
-    return streams.decode(table.TermFormat(kind), stream, shape, alphas, where=where)
+    return streams.decode(kind, machine.pad(ring, (size,)), shape, alphas, where=f"instruction {op.pc}").table
 
 
 def multiply(data: npt.NDArray[np.int16], beta: int, weights: Terms, rows: Int) -> Int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmac.isa import table
+from mmac.isa import streams, table
 from mmac.isa.program import PARAM_DTYPE, directory_dtype
 from mmac.isa.structure import Op
 from mmac.runtime.engines.reference.arithmetic import quant_of, to_bytes
@@ -28,7 +28,11 @@ def load_terms(machine: Machine, op: Op) -> None:
     """The prefix of a weight tile that the level needs, found by way of its directory entry."""
     entry = machine.fetch(op.views["t"]).reshape(-1).view(directory_dtype(len(machine.program.plan.levels)))[0]
     offset, size = int(entry["offset"]), int(entry["level"]["bytes"][machine.level])
-    machine.pad(op.rings["p"], (size,))[...] = machine.memory.dram[offset : offset + size]
+    tile = machine.memory.dram[offset : offset + size]
+    if isinstance(op.instr, table.LoadTerms) and op.instr.format == table.TermFormat.CODED:
+        alphas = entry["level"]["alpha"][: machine.level + 1].tolist()
+        tile = streams.decode(table.TermFormat.CODED, tile, (1, int(entry["groups"])), alphas).table.to_scratchpad()
+    machine.pad(op.rings["p"], (len(tile),))[...] = tile
 
 
 @executes(table.Store)
