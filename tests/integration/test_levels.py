@@ -96,5 +96,5 @@ def test_prefixes_of_a_stream_are_the_lower_levels():
     encoded = streams.encode(streams.TermFormat.PLAIN, tile, alphas)
     for level in range(8):
         prefix = encoded.data[: encoded.level_bytes[0, level]]
-        decoded = streams.decode(streams.TermFormat.PLAIN, prefix, (3, 4), alphas[: level + 1])
+        decoded = streams.decode(streams.TermFormat.PLAIN, prefix, (3, 4), alphas[: level + 1]).table
         assert np.array_equal(decoded.values(), terms.truncate_groups(tile[0], alphas[level]))

@@ -68,5 +68,5 @@ def test_a_target_that_is_not_packaged(name: str) -> None:
         machine_for(dataclasses.replace(samples.program(), target=name))
     assert str(info.value) == (
         f"target {name!r}: the program sample was compiled for it, and it is not a packaged one; "
-        "vc707, zedboard, or a file; give its file: --target FILE.toml"
+        "vc707, vc707_weights, zedboard, or a file; give its file: --target FILE.toml"
     )

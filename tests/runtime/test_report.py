@@ -14,7 +14,7 @@ from mmac.runtime.timing.analyse import analyse
 from tests.runtime.timing.builders import LEVELS, Network
 
 FIELDS = ["level", "alpha", "beta", "gamma", "cycles", "latency_ms", "energy_mj"]
-FIELDS += ["dram_bytes", "buffer_bytes", "weight_bytes"]
+FIELDS += ["dram_bytes", "buffer_bytes", "weight_bytes", "weights_from_dram_bytes"]
 FIELDS += ["utilization", "array_utilization", "multiplier_utilization", "host_ms"]
 
 

@@ -205,6 +205,7 @@ def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> Non
         f"{other.constants} mJ": [f"{level.energy_mj:.4f}" for level in other.levels],
         "DRAM bytes": [f"{level.dram_bytes:,}" for level in report.levels],
         "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
+        "of these from DRAM": [f"{level.weights_from_dram_bytes:,}" for level in report.levels],
         "utilization": [f"{level.utilization:.1%}" for level in report.levels],
         "host ms": [f"{level.host_ms:.3f}" if level.level in ran else "–" for level in report.levels],
     }

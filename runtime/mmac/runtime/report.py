@@ -34,6 +34,7 @@ class LevelReport:
         buffer_bytes: bytes read from and written to the on-chip global buffer.
         weight_bytes: bytes of the term streams that the level needs, every tile once; `dram_bytes` has them as often
             as they are read.
+        weights_from_dram_bytes: those of `dram_bytes` that are term streams; 0 once all of them stay in the buffer.
         utilization: share of the time for which the cells (or the multipliers, in layers that run there) would be busy
             if all of them were always busy together: the sum of `array_utilization`, cell cycles that work on real
             groups (group dot products × γ′) over cells × `cycles`, and `multiplier_utilization`, products over
@@ -51,6 +52,7 @@ class LevelReport:
     dram_bytes: int
     buffer_bytes: int
     weight_bytes: int
+    weights_from_dram_bytes: int
     utilization: float
     array_utilization: float
     multiplier_utilization: float
@@ -75,6 +77,7 @@ class LayerReport:
     dram_bytes: list[int]
     buffer_bytes: list[int]
     weight_bytes: list[int]
+    weights_from_dram_bytes: list[int]
     utilization: list[float]
     array_utilization: list[float]
     multiplier_utilization: list[float]
@@ -210,6 +213,7 @@ class _Costs:
             "dram_bytes": count(Action.DRAM_READ, Action.DRAM_WRITE),
             "buffer_bytes": count(Action.BUFFER_READ, Action.BUFFER_WRITE),
             "weight_bytes": weight_bytes,
+            "weights_from_dram_bytes": count(Action.WEIGHTS_FROM_DRAM),
             "utilization": array + products,
             "array_utilization": array,
             "multiplier_utilization": products,

@@ -7,12 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, Placement, in_place, lifetimes
-from mmac.compiler.tile.ir import Buffer, HostCall, Move, Tensor, TileProgram, VectorOp, View
+from mmac.compiler.tile.allocate import ALIGNMENT, Allocate, Placement, in_place, lifetimes, resident_constants
+from mmac.compiler.tile.ir import (
+    ArrayLayer,
+    Buffer,
+    HostCall,
+    Move,
+    Nest,
+    Quantization,
+    Repeat,
+    Streams,
+    Tensor,
+    TileProgram,
+    VectorOp,
+    View,
+    Window,
+)
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS, Plan
 from mmac.isa.program import Port
+from mmac.isa.table import LoadTerms, TermFormat
 from mmac.runtime.targets import load_target
 
 
@@ -176,3 +191,31 @@ def test_residents_are_found_in_few_steps(seed, monkeypatch):
     monkeypatch.setattr(Placement, "place", lambda *args: calls.append(args) or place(*args))
     assert sum(b.on_chip for b in keep_on_chip(module, 1 << 20).buffers) == 59
     assert len(calls) == 1
+
+
+def streamed(name, size, loads, tiles=1):
+    """An array layer whose weight tiles of `size` bytes in all are loaded `loads` times."""
+    view = box("b0", 640)
+    body = (Repeat(loads, (LoadTerms(t=0, p=0),)),)
+    packed = Streams(TermFormat.CODED, f"{name}.directory", f"{name}.terms", 1, tiles, size)
+    return ArrayLayer(name, view, view, Window((1, 1)), 1, 0, "w", view, Quantization(), streams=packed,
+                      nest=Nest((), (), None, None, body))  # fmt: skip
+
+
+def test_streams_that_fit_stay_on_chip_those_read_most_often_first():
+    layers = [streamed("a", 640, 2, tiles=2), streamed("b", 1280, 6, tiles=2), streamed("c", 320, 1)]
+    sizes = {"a": 640, "b": 1280, "c": 320}
+    constants = [
+        Buffer(f"{n}.{part}", size, True) for n, s in sizes.items() for part, size in (("directory", 64), ("terms", s))
+    ]
+    module = replace(program([640], []), operations=tuple(layers))
+    module = replace(module, buffers=(*module.buffers, Buffer("table", 256, True), *constants))
+    assert resident_constants(module, 1344) == {"b.directory", "b.terms"}
+    assert resident_constants(module, 1344 + 384) == {"b.directory", "b.terms", "c.directory", "c.terms"}
+    assert resident_constants(module, 1344 + 704 + 256) == {"b.directory", "b.terms", "a.directory", "a.terms", "table"}
+    target = load_target("vc707")
+    small = replace(target, buffer=replace(target.buffer, size_bytes=1344 + 384))
+    placed = Allocate(small).apply(module)
+    base, size = placed.on_chip
+    inside = {b.name for b in placed.buffers if base <= b.base < base + size}
+    assert inside == {"b.directory", "b.terms", "c.directory", "c.terms"}

@@ -132,6 +132,32 @@ def test_actions_of_an_mmac() -> None:
     assert (tile.size.tolist(), tile.alpha.tolist()) == ([1000, 2000, 3000], [3, 5, 9])
 
 
+def test_a_coded_tile_is_decoded_as_it_comes() -> None:
+    """By 64 decoders: 1000 groups of 2 or 3 terms take longer than the transfer of fewer bytes."""
+    program = MACHINE.program
+    code = [
+        dataclasses.replace(i, format=table.TermFormat.CODED) if isinstance(i, table.LoadTerms) else i
+        for i in program.code
+    ]
+    image = program.image.copy()
+    entries = image.view(MACHINE.directory)
+    entries["groups"] = 1000
+    coded = dataclasses.replace(program, code=tuple(code), image=image)
+    machine = Machine(coded, MACHINE.target, MACHINE.mac)
+    op = next(op for op, _ in operations(parse(coded.code)) if isinstance(op.instr, table.LoadTerms))
+    at = At(machine, (), (op.views["t"], ()))
+    slots = 1000 * entries["level"]["alpha"][0].astype(int)
+    size = entries["level"]["bytes"][0].astype(int)
+    bus = -(-size // 64) * 64 + 64
+    decode = 2 * 34 + -(-slots // 64)
+    assert CYCLES[table.LoadTerms](op, at).tolist() == np.maximum(decode, 2 * 34 + -(-bus // 44)).tolist()
+    assert (decode > 2 * 34 + -(-bus // 44)).any()
+    counts = ACTIONS[table.LoadTerms](op, at)
+    assert counts[Action.DECODE].tolist() == slots.tolist()
+    assert counts[Action.SCRATCHPAD].tolist() == (1000 + slots).tolist()
+    assert counts[Action.DRAM_READ].tolist() == counts[Action.WEIGHTS_FROM_DRAM].tolist() == bus.tolist()
+
+
 def test_load_terms_reads_the_directory_and_a_longer_prefix_at_a_higher_level() -> None:
     program = MACHINE.program
     op = next(op for op, _ in operations(parse(program.code)) if isinstance(op.instr, table.LoadTerms))

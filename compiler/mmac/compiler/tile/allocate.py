@@ -1,7 +1,8 @@
 """Pass `allocate`: give every buffer its place in the address space.
 
 Needs: all buffers known (`pack`), and which are on chip (`tile`). Guarantees: every buffer has a `base`; constants
-come first, then the activations on chip, then the others, and two activation buffers overlap only if no operation needs
+come first, those that stay on chip last of them, then the activations on chip, then the others, and two activation
+buffers overlap only if no operation needs
 both, or one is computed from the other element by element and takes its place. Largest buffers are placed first, each
 at the lowest address that is free during its life. Before/after::
 
@@ -11,13 +12,23 @@ at the lowest address that is free during its life. Before/after::
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mmac.compiler.passes import Pass
-from mmac.compiler.tile.ir import Buffer, HostCall, TileProgram, VectorOp, buffers_touched
+from mmac.compiler.tile.ir import (
+    ArrayLayer,
+    Buffer,
+    HostCall,
+    Repeat,
+    Statement,
+    TileProgram,
+    VectorOp,
+    buffers_touched,
+)
 from mmac.isa.errors import ResourceError
+from mmac.isa.table import LoadTerms
 from mmac.runtime.targets import Target
 
 ALIGNMENT = 64
@@ -34,10 +45,13 @@ class Allocate(Pass[TileProgram, TileProgram]):
     def apply(self, module: TileProgram) -> TileProgram:
         """Fill in every buffer's `base`."""
         plan = Placement.of(module)
-        bases, image = _constants(module.buffers)
         moving = [b for b in module.buffers if not b.constant]
-        bases |= plan.place([b for b in moving if b.on_chip], image)
-        end = _align(max((bases[b.name] + b.size_bytes for b in moving if b.on_chip), default=image))
+        first = plan.place([b for b in moving if b.on_chip], 0)
+        inside = _align(max((first[b.name] + b.size_bytes for b in moving if b.on_chip), default=0))
+        kept = resident_constants(module, self.target.buffer.size_bytes - inside)
+        bases, start, image = _constants(module.buffers, kept)
+        bases |= {name: image + base for name, base in first.items()}
+        end = image + inside
         bases |= plan.place([b for b in moving if not b.on_chip], end)
         buffers = tuple(replace(b, base=bases[b.name]) for b in module.buffers)
         used = max((bases[b.name] + b.size_bytes for b in buffers), default=0)
@@ -48,18 +62,48 @@ class Allocate(Pass[TileProgram, TileProgram]):
                 f"{self.target.name} has {self.target.dram.capacity_bytes}",
                 "use a smaller model or batch, or a target with more memory",
             )
-        # with the image in the buffer too, weights need not be fetched again for every inference
-        start = 0 if end <= self.target.buffer.size_bytes else image
         return replace(module, buffers=buffers, on_chip=(start, end - start))
 
 
-def _constants(buffers: tuple[Buffer, ...]) -> tuple[dict[str, int], int]:
-    bases, end = {}, 0
-    for buffer in buffers:
-        if buffer.constant:
-            bases[buffer.name] = end
-            end = _align(end + buffer.size_bytes)
-    return bases, end
+def _constants(buffers: tuple[Buffer, ...], kept: set[str]) -> tuple[dict[str, int], int, int]:
+    """Addresses of all constants; where those that stay on chip begin, and where all end."""
+    bases: dict[str, int] = {}
+    end = start = 0
+    for on_chip in (False, True):
+        start = end
+        for buffer in buffers:
+            if buffer.constant and (buffer.name in kept) == on_chip:
+                bases[buffer.name] = end
+                end = _align(end + buffer.size_bytes)
+    return bases, start, end
+
+
+def resident_constants(module: TileProgram, room_bytes: int) -> set[str]:
+    """Constants that stay in the global buffer, so that no inference has to fetch them again.
+
+    What is read most often comes first: term streams (with their directories), several times where pixels stay and
+    weights pass; then the other constants, of which a level reads its own.
+    """
+    sizes = {b.name: _align(b.size_bytes) for b in module.buffers if b.constant}
+    units: list[tuple[float, tuple[str, ...]]] = []
+    for op in module.operations:
+        if isinstance(op, ArrayLayer) and op.streams is not None and op.nest is not None:
+            reads = _loads(op.nest.body) / (op.streams.tiles_k * op.streams.tiles_n)
+            units.append((reads, (op.streams.directory, op.streams.streams)))
+    grouped = {name for _, names in units for name in names}
+    units += [(0.0, (name,)) for name in sizes if name not in grouped]
+    kept: set[str] = set()
+    for _, names in sorted(units, key=lambda unit: (-unit[0], -sum(sizes[name] for name in unit[1]), unit[1])):
+        size = sum(sizes[name] for name in names)
+        if size <= room_bytes:
+            kept.update(names)
+            room_bytes -= size
+    return kept
+
+
+def _loads(body: Sequence[Statement]) -> int:
+    """How many weight tiles a nest loads."""
+    return sum(s.count * _loads(s.body) if isinstance(s, Repeat) else isinstance(s, LoadTerms) for s in body)
 
 
 def lifetimes(module: TileProgram) -> dict[str, tuple[int, int]]:

@@ -25,7 +25,7 @@ from mmac.compiler.tile import (
     operators,  # noqa: F401  (registers the lowerings)
 )
 from mmac.compiler.tile.allocate import ALIGNMENT, Placement
-from mmac.compiler.tile.formats import likely_format
+from mmac.compiler.tile.formats import group_bytes, likely_format
 from mmac.compiler.tile.groups import map_layer, weights_of_parts
 from mmac.compiler.tile.ir import (
     ArrayLayer,
@@ -59,9 +59,14 @@ class Tile(Pass[ir.Model, TileProgram]):
 
     def apply(self, model: ir.Model) -> TileProgram:
         """The mapped operations."""
-        module = keep_on_chip(lower(model, self.target.name), self.target.buffer.size_bytes // ALIGNMENT * ALIGNMENT)
+        module = lower(model, self.target.name)
+        weights_bytes = likely_weights_bytes(module)
+        room = self.target.buffer.size_bytes // ALIGNMENT * ALIGNMENT
+        if self.target.buffer.prefer == "weights" and weights_bytes <= room:
+            room = (room - weights_bytes) // ALIGNMENT * ALIGNMENT
+        module = keep_on_chip(module, room)
         on_chip = {b.name for b in module.buffers if b.on_chip}
-        resident = _fits_whole(module, self.target)
+        resident = _fits_whole(module, weights_bytes, self.target.buffer.size_bytes)
         layer_mapping = cache(lambda shape, name: mapping.search(shape, self.target, name))
         named: dict[mapping.LayerShape, str] = {}
         data = dict(module.data)
@@ -92,19 +97,35 @@ class Tile(Pass[ir.Model, TileProgram]):
         return replace(module, operations=operations, data=data)
 
 
-def _fits_whole(module: TileProgram, target: Target) -> bool:
-    """Whether weights at about a byte each and all activations fit the global buffer (`allocate` knows for sure)."""
-    image = sum(np.asarray(module.data[op.weights]).size for op in module.operations if isinstance(op, ArrayLayer))
+_DIRECTORY_SHARE = 1.01
+"""Bytes of term streams and their directories for each of the streams, about; the tiles are not known yet."""
+
+
+def likely_weights_bytes(module: TileProgram) -> int:
+    """About the bytes of all term streams and directories (`allocate` knows for sure)."""
+    total = 0.0
+    for op in module.operations:
+        if isinstance(op, ArrayLayer):
+            alphas = [level.alpha for level in module.plan.usual(op.layer)]
+            count = terms.group_term_count(np.asarray(module.data[op.weights], np.int16))
+            format = likely_format(count, alphas)
+            total += sum(group_bytes(format, min(alphas[-1], terms_of)) * groups
+                         for terms_of, groups in enumerate(np.bincount(count.ravel()).tolist()))  # fmt: skip
+    return int(_DIRECTORY_SHARE * total)
+
+
+def _fits_whole(module: TileProgram, weights_bytes: int, room_bytes: int) -> bool:
+    """Whether all weights and the activations on chip fit the global buffer together (`allocate` knows for sure)."""
     activations = [b for b in module.buffers if b.on_chip]
-    bases = Placement.of(module).place(activations, image)
-    return max((bases[b.name] + b.size_bytes for b in activations), default=image) <= target.buffer.size_bytes
+    bases = Placement.of(module).place(activations, weights_bytes)
+    return max((bases[b.name] + b.size_bytes for b in activations), default=weights_bytes) <= room_bytes
 
 
 def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan) -> mapping.LayerShape:
     """What the mapping search needs to know of a layer."""
     budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
     most = min(int(terms.group_term_count(weights).max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
-    format = likely_format(np.asarray(weights, np.int16), [alpha for alpha, _ in budgets])
+    format = likely_format(terms.group_term_count(weights), [alpha for alpha, _ in budgets])
     return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, format)
 
 

@@ -27,7 +27,7 @@ def levels_table(subject: Subject) -> str:
     first, second = subject.reports
     hosted = any(level.host_ms for level in subject.report.levels)
     head = ["level", "α", "β", "γ", "cycles", "latency ms", f"energy mJ ({first})", f"energy mJ ({second})",
-            "DRAM traffic bytes", "buffer traffic bytes", "weight bytes", "utilization",
+            "DRAM traffic bytes", "buffer traffic bytes", "weight bytes", "weights from DRAM bytes", "utilization",
             *["host ms"] * hosted]  # fmt: skip
     rows = []
     for number, (level, other) in enumerate(zip(subject.report.levels, subject.reports[second].levels, strict=True)):
@@ -43,6 +43,7 @@ def levels_table(subject: Subject) -> str:
             f"{level.dram_bytes:,}",
             f"{level.buffer_bytes:,}",
             f"{level.weight_bytes:,}",
+            f"{level.weights_from_dram_bytes:,}",
             f"{level.utilization:.1%}",
         ] + [f"{level.host_ms:.3f}" if level.host_ms else "–"] * hosted
         rows.append(f'<tr data-level="{number}">{_cells("td", cells)}</tr>')

@@ -6,10 +6,8 @@ unknown or missing keys, numbers of the wrong type or range, and designs that ex
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
-from mmac.isa.errors import UsageError
 from mmac.isa.files import read_text
 from mmac.isa.program import Program
 from mmac.runtime.targets.design import (
@@ -28,6 +26,7 @@ from mmac.runtime.targets.design import (
     Resources,
     Target,
 )
+from mmac.runtime.targets.packaged import packaged_text, target_names
 from mmac.runtime.targets.read import parse_target
 
 __all__ = [
@@ -51,13 +50,6 @@ __all__ = [
     "target_names",
 ]
 
-_PACKAGED = files(__name__)
-
-
-def target_names() -> list[str]:
-    """Names of the targets that come with the package."""
-    return sorted(f.name.removesuffix(".toml") for f in _PACKAGED.iterdir() if f.name.endswith(".toml"))
-
 
 def load_target(name_or_path: str | Path) -> Target:
     """Load a named target (``vc707``) or a TOML file (anything that ends in ``.toml``).
@@ -68,11 +60,8 @@ def load_target(name_or_path: str | Path) -> Target:
         ResourceError: the design needs more than its part has.
     """
     text = str(name_or_path)
-    if not text.endswith(".toml"):
-        if text not in target_names():
-            raise UsageError(f"target {text!r}", "no such target", ", ".join(target_names()) + ", or a file FILE.toml")
-        return parse_target((_PACKAGED / f"{text}.toml").read_text("utf-8"), text)
-    return parse_target(read_text(text, "a TOML file"), text)
+    content = read_text(text, "a TOML file") if text.endswith(".toml") else packaged_text(text)
+    return parse_target(content, text)
 
 
 def target_for(program: Program, target: Target | str | Path | None) -> Target:

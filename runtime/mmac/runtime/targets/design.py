@@ -138,9 +138,13 @@ class Dram(Memory):
 
 @dataclass(frozen=True)
 class Buffer(Memory):
-    """The on-chip global buffer. Each queue has a port of its own; `burst_bytes` is a word. Size 0: there is none."""
+    """The on-chip global buffer. Each queue has a port of its own; `burst_bytes` is a word. Size 0: there is none.
+
+    `prefer` says what the compiler places there first, ``activations`` or ``weights``.
+    """
 
     size_bytes: int = _number(0, 2**31)
+    prefer: str = field(default="activations", metadata={"choices": ("activations", "weights")})
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,21 @@ from mmac.runtime.targets.design import (
     Resources,
     Target,
 )
+from mmac.runtime.targets.packaged import packaged_text
 
 T = TypeVar("T")
 
 
 def parse_target(text: str, where: str) -> Target:
-    """Build a target from TOML text; `where` names it in errors. Raises as `load_target`."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise MalformedError(where, f"not TOML: {error}") from None
+    """Build a target from TOML text.
+
+    Args:
+        text: the target; with `base`, what differs from a packaged target.
+        where: names it in errors.
+
+    Raises as `load_target`.
+    """
+    document = _document(text, where)
     parts = ("part", "clock", "array", "dram", "buffer", "lanes", "scratchpads", "cells", "resources", "constants")
     _check_keys(document, where, ("name", *parts), ("multipliers",))
     if not isinstance(document["name"], str):
@@ -68,6 +73,27 @@ def parse_target(text: str, where: str) -> Target:
     )
     _check_design(target, where)
     return target
+
+
+def _document(text: str, where: str) -> dict[str, Any]:
+    """A target's tables, and those of its base where it has none."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MalformedError(where, f"not TOML: {error}") from None
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    return _merged(_document(packaged_text(_checked(base, str, None, f"{where}: base")), base), document)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with what `own` says in its place, table by table."""
+    merged = dict(base)
+    for key, value in own.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _check_design(target: Target, where: str) -> None:
@@ -119,9 +145,14 @@ def _read(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     specs = fields(cls)  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     _check_keys(table, where, tuple(f.name for f in specs))
-    return cls(
-        **{f.name: _checked(table[f.name], hints[f.name], f.metadata.get("range"), f"{where} {f.name}") for f in specs}
-    )
+    values = {
+        f.name: _checked(table[f.name], hints[f.name], f.metadata.get("range"), f"{where} {f.name}") for f in specs
+    }
+    for spec in specs:
+        choices = spec.metadata.get("choices")
+        if choices and values[spec.name] not in choices:
+            raise MalformedError(f"{where} {spec.name}", f"{values[spec.name]!r}", ", ".join(choices))
+    return cls(**values)
 
 
 def _cell(name: str, value: object, where: str) -> Cell:

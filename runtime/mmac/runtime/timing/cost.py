@@ -42,6 +42,7 @@ class Action(StrEnum):
     BUFFER_READ = "buffer_read"  # a byte is read from the global buffer, whole words
     BUFFER_WRITE = "buffer_write"  # a byte is written to the global buffer, whole words
     DRAM_READ = "dram_read"  # a byte is read from DRAM, whole bursts
+    WEIGHTS_FROM_DRAM = "weights_from_dram"  # of the bytes read from DRAM, those of term streams and directories
     DRAM_WRITE = "dram_write"  # a byte is written to DRAM, whole bursts
     REQUANT = "requant"  # an accumulator is requantized
     VECTOR = "vector"  # an elementary operation of the vector unit
@@ -166,8 +167,10 @@ def _load_terms(op: Op, at: At) -> Any:
 def _load_terms_actions(op: Op, at: At) -> Counts:
     tile, format = at.tile(), load_of(op).format
     port = _terms_port(op, at, tile)
+    moved = _terms_bytes(at, port, tile.size)
     return {
-        _read(port): _terms_bytes(at, port, tile.size),
+        _read(port): moved,
+        Action.WEIGHTS_FROM_DRAM: 0 if port.on_chip else moved,
         Action.DECODE: tile.slots if format == table.TermFormat.CODED else 0,
         Action.SCRATCHPAD: tile.scratchpad_bytes(format),
     }

@@ -1,0 +1,67 @@
+"""Which format a layer's weights are stored in: what moves fewest bytes, summed over the levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.isa import terms
+from mmac.isa.plan import GROUP_SIZE
+from mmac.isa.streams import Bytes, EncodedTiles, encode
+from mmac.isa.table import TermFormat
+
+Weights = npt.NDArray[np.integer[Any]]
+
+_CODED_SHARE = 0.51
+"""About the bytes of a coded stream for each of the plain one: on the layers of eight networks."""
+
+_CODED_LEAST = 0.42
+"""The share is not below this: where it would have to be, coding is not worth trying."""
+
+
+def choose(
+    tiles: Weights, alphas: Sequence[int], counted: Sequence[int], limits: Bytes | None = None
+) -> tuple[TermFormat, EncodedTiles]:
+    """The format with the fewest bytes, and the streams in it.
+
+    Args:
+        tiles: [T, G, N, 16] weights; ``raw`` cannot hold 128.
+        alphas: α at each level.
+        counted: the levels that count.
+        limits: [L, T, G, N] budgets of the groups, if they have their own; ``plain`` cannot have these, nor can
+            ``raw`` if they drop anything.
+    """
+    count = terms.group_term_count(tiles)[..., 0]
+    others: dict[TermFormat, float] = {}
+    if limits is None:
+        others[TermFormat.PLAIN] = sum(float(count.size + np.minimum(count, alphas[level]).sum()) for level in counted)
+    if tiles.max(initial=0) < 128 and (limits is None or (limits >= count).all()):
+        others[TermFormat.RAW] = float(tiles.size * len(counted))
+    kind = min(others, key=lambda each: others[each], default=TermFormat.CODED)
+    if kind == TermFormat.RAW and others.get(TermFormat.PLAIN, 0.0) * _CODED_LEAST > others[kind]:
+        return kind, encode(kind, tiles, alphas)
+    coded = encode(TermFormat.CODED, tiles, alphas, limits)
+    if kind in others and others[kind] <= coded.level_bytes[:, counted].sum():
+        return kind, encode(kind, tiles, alphas)
+    return TermFormat.CODED, coded
+
+
+def likely_format(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> TermFormat:
+    """What `choose` is likely to choose, whatever the tiles, for groups of so many terms.
+
+    Args:
+        count: terms of each group, of all shapes.
+        alphas: α at the levels that count.
+    """
+    coded = sum(_CODED_SHARE * (1 + np.minimum(count, alpha)).sum() for alpha in alphas)
+    return TermFormat.RAW if count.size * GROUP_SIZE * len(alphas) < coded else TermFormat.CODED
+
+
+def group_bytes(format: TermFormat, alpha: int) -> float:
+    """Bytes that a weight group takes, about."""
+    return {
+        TermFormat.RAW: float(GROUP_SIZE), TermFormat.PLAIN: 1.0 + alpha, TermFormat.CODED: _CODED_SHARE * (1 + alpha)
+    }[format]  # fmt: skip
