@@ -76,7 +76,7 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
         Quantize(options.calibration, options.method),
         Budget(options.levels, options.budgets),
         Partition(),
-        Correct(options.calibration if options.correct else None),
+        Correct(options.calibration, options.correct),
         Terms(),
         Tile(machine),
         Pack(),
