@@ -104,9 +104,7 @@ class Governor:
         return Governor(tuple(parse_level(row.level) for row in rows), tuple(predictions))
 
     @staticmethod
-    def of_program(
-        program: Program, target: Target | str | Path | None = None, mac: str | None = None
-    ) -> Governor:
+    def of_program(program: Program, target: Target | str | Path | None = None, mac: str | None = None) -> Governor:
         """By the predictions in a program if they are about this hardware, otherwise by an estimate for it.
 
         Args:

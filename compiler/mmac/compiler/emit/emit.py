@@ -66,7 +66,7 @@ class Emit(Pass[TileProgram, Program]):
 
 def _predictions(program: Program, target: Target, sqnr_db: Sequence[float]) -> tuple[Prediction, ...]:
     costs = estimate(program, target).levels
-    found = sqnr_db or [None] * len(costs)
+    found: Sequence[float | None] = sqnr_db or [None] * len(costs)
     return tuple(Prediction(cost.latency_ms, cost.energy_mj, db) for cost, db in zip(costs, found, strict=True))
 
 
