@@ -114,6 +114,7 @@ class Governor:
 
         Raises:
             UsageError: no such target or cell.
+            ResourceError: the program does not fit on that target.
         """
         from mmac.runtime.compiled_for import NOTE, digest, machine_for
         from mmac.runtime.report import estimate

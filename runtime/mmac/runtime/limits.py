@@ -106,7 +106,7 @@ def samples_of(ports: Sequence[Port], arrays: Mapping[str, Array]) -> list[dict[
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise MalformedError("inputs", f"different numbers of them: {found}", "as many of each input")
-    samples = [{name: array[i] for name, array in pieces.items()} for i in range(max(counts.values(), default=1))]
+    samples = [{name: array[i, ...] for name, array in pieces.items()} for i in range(max(counts.values(), default=1))]
     check_inputs(ports, samples[0])
     return samples
 

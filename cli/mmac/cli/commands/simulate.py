@@ -19,6 +19,7 @@ from mmac.isa.errors import UsageError
 if TYPE_CHECKING:
     from mmac.isa.program import Program
     from mmac.runtime.governor import Policy
+    from mmac.runtime.limits import Choice
     from mmac.runtime.report import Report
     from mmac.runtime.targets import Target
 
@@ -121,10 +122,11 @@ def command(
     chosen = every if level in (None, ALL) else [loaded.plan.index(str(level))]
     machine = machine_for(loaded, target)
     costs, overflow = _analyse(loaded, machine, mac)
-    governor = Governor.of_report(costs(constants, every))
-    if policy:
-        chosen = [governor.choose(policy)]
-    choices = choose_levels(governor, changing)
+    choices: Sequence[Choice] = ()
+    if policy or changing:
+        governor = Governor.of_report(costs(constants, every))
+        chosen = [governor.choose(policy)] if policy else every
+        choices = choose_levels(governor, changing)
     report, other = (costs(name, chosen) for name in sorted(CONSTANTS, key=lambda name: name != constants))
     done = Done()
     if inputs:
