@@ -60,7 +60,12 @@ ENGINES = ("fast", "reference", "cell")
     "--limits", type=READS, metavar="FILE.csv", help="Limits that change: one run for each line; see docs/governor.md."
 )
 @click.option(
-    "-o", "--output", "out", type=WRITES, metavar="OUT.npz", help="The results: NAME or (of several levels) NAME@LEVEL."
+    "-o",
+    "--output",
+    "out",
+    type=WRITES,
+    metavar="OUT.npz",
+    help="The results: NAME or (of several levels) NAME@LEVEL; of several runs one after the other.",
 )
 @click.option(
     "--trace", type=WRITES, metavar="FILE.json", help="What happens when, for ui.perfetto.dev; see docs/traces.md."
