@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +66,7 @@ def test_the_best_level_that_fits(rows: list[Any], limits: tuple[float | None, .
         (Policy(max_latency_ms=4), 2),
         (Policy(max_latency_ms=3.999), 1),
         (Policy(max_energy_mj=10), 0),
+        (Policy(max_latency_ms=np.float32(2)), 1),  # type: ignore[arg-type]
         (Policy(max_latency_ms=4, max_energy_mj=39), 1),
         (Policy(min_sqnr_db=9.25), 1),
         (Policy(min_sqnr_db=-20), 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ class Policy:
     def __post_init__(self) -> None:
         for name, low in (("max_latency_ms", 0.0), ("max_energy_mj", 0.0), ("min_sqnr_db", -math.inf)):
             value = getattr(self, name)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
             if value is not None and not (is_number and math.isfinite(value) and value >= low):
                 raise UsageError(name, repr(value), "a finite number" + (", 0 or more" if low == 0 else ""))
 
