@@ -58,15 +58,6 @@ def test_engines_agree_on_resnet8():
     engines_agree(program, {name: array[:1] for name, array in data.items()})
 
 
-def test_switching_levels_of_a_live_session_leaves_nothing_behind(program):
-    image = {"image": images("images", 1)}
-    live = Session(program)
-    order = [7, 0, 3, 0, 7, 5]
-    switched = [live.run(None, image, level=level)[0] for level in order]
-    for level, result in zip(order, switched, strict=True):
-        assert np.array_equal(Session(program).run(None, image, level=level)[0], result)
-
-
 def switch_at_random(program: Program, feeds: list[dict[str, np.ndarray]], switches: int, engine: str = "fast") -> None:
     """Every run of a live session, each at another level than the one before, gives what a fresh session gives."""
     levels = len(program.plan.levels)
@@ -87,7 +78,7 @@ def test_a_thousand_random_switches(program):
 
 
 def test_random_switches_on_the_reference_engine(program):
-    switch_at_random(program, [{"image": image[None]} for image in images("images", 2)], 30, "reference")
+    switch_at_random(program, [{"image": image[None]} for image in images("images", 1)], 20, "reference")
 
 
 @pytest.mark.models
