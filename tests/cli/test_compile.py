@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_json_is_all_of_stdout(folder: Path, tmp_path: Path) -> None:
     assert [len(nodes) for nodes in about["host_segments"]] == [len(segment.nodes) for segment in program.host]
     assert len(about["weight_bytes"]) == 8
     assert {"vector_ops", "seconds"} < about.keys()
+    assert about["predictions"] == [dataclasses.asdict(prediction) for prediction in program.predictions]
     assert result.stderr.splitlines()[1].startswith("warning: no calibration data: ")
 
 

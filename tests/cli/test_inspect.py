@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 
 from mmac.compiler import PASS_NAMES, Options, run_passes, stages
-from mmac.runtime import Session
+from mmac.isa.container import load
+from mmac.runtime import Session, estimate
 from tests.cli.conftest import images
 from tests.commands import command, mmac
 
@@ -95,6 +96,12 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
     plan = next(line for line in result.stdout.splitlines() if line.startswith("conv2 "))
     assert plan.split()[1:] == ["8x2", "10x2", "12x2", "14x2", "14x3", "16x3", "18x3", "20x3"]
     assert "layers at 20x3:" in result.stdout
+    after = result.stdout.partition("predicted for vc707 (SQNR at the outputs, on calibration samples):\n")[2]
+    costs = estimate(load(folder / "net.mmac")).levels
+    for line, key, digits in zip(
+        after.splitlines()[1:4], ("latency_ms", "energy_mj", "sqnr_db"), (4, 4, 2), strict=True
+    ):
+        assert line.split()[2:] == [f"{getattr(level, key):.{digits}f}" for level in costs]
     assert mmac("inspect", folder / "net.mmac", "-o", tmp_path / "about.txt").stdout == ""
     assert (tmp_path / "about.txt").read_text("utf-8") == result.stdout
     about = json.loads(mmac("inspect", folder / "net.mmac", "--format", "json", "--level", "0").stdout)

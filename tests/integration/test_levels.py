@@ -58,13 +58,48 @@ def test_engines_agree_on_resnet8():
     engines_agree(program, {name: array[:1] for name, array in data.items()})
 
 
-def test_switching_levels_of_a_live_session_leaves_nothing_behind(program):
-    image = {"image": images("images", 1)}
-    live = Session(program)
-    order = [7, 0, 3, 0, 7, 5]
-    switched = [live.run(None, image, level=level)[0] for level in order]
-    for level, result in zip(order, switched, strict=True):
-        assert np.array_equal(Session(program).run(None, image, level=level)[0], result)
+def switch_at_random(program: Program, feeds: list[dict[str, np.ndarray]], switches: int, engine: str = "fast") -> None:
+    """Every run of a live session, each at another level than the one before, gives what a fresh session gives."""
+    levels = len(program.plan.levels)
+    fresh = [[Session(program, engine).run(None, feed, level) for feed in feeds] for level in range(levels)]
+    for first, second in pairwise(fresh):  # otherwise nothing would be shown
+        assert any(not np.array_equal(a, b) for a, b in zip(first[0], second[0], strict=True))
+    live, rng, level = Session(program, engine), np.random.default_rng(switches), 0
+    for _ in range(switches):
+        level, sample = (level + int(rng.integers(1, levels))) % levels, int(rng.integers(len(feeds)))
+        results = live.run(None, feeds[sample], level)
+        assert live.last_level == level
+        for result, expected in zip(results, fresh[level][sample], strict=True):
+            assert np.array_equal(result, expected)
+
+
+def test_a_thousand_random_switches(program):
+    switch_at_random(program, [{"image": image[None]} for image in images("images", 3)], 1000)
+
+
+def test_random_switches_on_the_reference_engine(program):
+    switch_at_random(program, [{"image": image[None]} for image in images("images", 1)], 20, "reference")
+
+
+@pytest.mark.models
+def test_random_switches_on_mobilenet():
+    from benchmarks.models import calibration, load
+
+    data = calibration("mobilenet_v2", 8)
+    program = compile_model(load("mobilenet_v2"), Options(calibration=data)).program
+    switch_at_random(program, [{name: array[i : i + 1] for name, array in data.items()} for i in range(2)], 60)
+
+
+@pytest.mark.models
+def test_predicted_quality_of_mobilenet_is_that_of_the_program():
+    from benchmarks.correction import sqnr_db
+    from benchmarks.models import calibration, load
+
+    data = calibration("mobilenet_v2", 4)
+    program = compile_model(load("mobilenet_v2"), Options(calibration=data, correct=False)).program
+    feeds = [{name: array[i : i + 1] for name, array in data.items()} for i in range(4)]
+    found = sqnr_db(Session(program), load("mobilenet_v2"), feeds)
+    assert [prediction.sqnr_db for prediction in program.predictions] == pytest.approx(found, abs=0.06)
 
 
 def test_the_file_gives_the_same_results_as_the_program(program, tmp_path):

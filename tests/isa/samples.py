@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mmac.isa import table
 from mmac.isa.plan import PAPER_LEVELS, LayerPlan, Level, Plan
-from mmac.isa.program import DebugEntry, HostSegment, Place, Port, Program, TensorInfo
+from mmac.isa.program import DebugEntry, HostSegment, Place, Port, Prediction, Program, TensorInfo
 from mmac.isa.spec import BY_OPCODE, Bits, Instr, float_bits
 
 
@@ -67,5 +67,6 @@ def program() -> Program:
         buffer=(4096, 1024),
         host=(HostSegment(b"\x08\x0aonnx", ("x",), ("é\n",), (("Softmax_1", "no vector unit for it"),)),),
         debug=(DebugEntry(0, 18, "conv; a\n", "Conv", 147456, ("x",)), DebugEntry(18, 19, "Softmax_1", "Softmax")),
+        predictions=tuple(Prediction(0.125 * (3 + i), 2.5 + i / 7, i - 3.21) for i in range(8)),
         notes={"compiler": "0.1", "source": "a.onnx"},
     )

@@ -140,6 +140,7 @@ def test_the_smallest_program() -> None:
         (".level [NaN]", "f.s:1:8: NaN is not a number"),
         (".level " + "[" * 100_000, "f.s:1:8: .*; a JSON value"),
         (".tensor {}", "f.s:1: field 'name' is missing"),
+        ('.prediction {"latency_ms":1,"energy_mj":"2","sqnr_db":null}', "f.s:1.energy_mj: '2'; a number"),
         (".image {}", "f.s:1:8: no size"),
         (".host 3", "f.s:1:7: no size"),
         (".data eJw=", "f.s:1:1: data of nothing; after .image or .host"),

@@ -15,7 +15,7 @@ from tests.runtime.timing.builders import LEVELS, Network
 
 FIELDS = ["level", "alpha", "beta", "gamma", "cycles", "latency_ms", "energy_mj"]
 FIELDS += ["dram_bytes", "buffer_bytes", "weight_bytes", "weights_from_dram_bytes"]
-FIELDS += ["utilization", "array_utilization", "multiplier_utilization", "host_ms"]
+FIELDS += ["utilization", "array_utilization", "multiplier_utilization", "host_ms", "sqnr_db"]
 
 
 def network() -> Program:

@@ -191,8 +191,9 @@ def print_program(about: Mapping[str, Any]) -> None:
 def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> None:
     """Print what one inference costs at each level.
 
-    `other` is the same report with the other set of energy constants; its energy is shown where it differs, and the
-    host's time where there is any, of the levels that `ran`.
+    The SQNR on calibration samples is shown if the program knows it. `other` is the same report with the other set of
+    energy constants; its energy is shown where it differs, and the host's time where there is any, of the levels that
+    `ran`.
     """
     columns = {
         "level": [level.level for level in report.levels],
@@ -207,10 +208,13 @@ def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> Non
         "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
         "of these from DRAM": [f"{level.weights_from_dram_bytes:,}" for level in report.levels],
         "utilization": [f"{level.utilization:.1%}" for level in report.levels],
+        "SQNR dB": ["" if level.sqnr_db is None else f"{level.sqnr_db:.2f}" for level in report.levels],
         "host ms": [f"{level.host_ms:.3f}" if level.level in ran else "–" for level in report.levels],
     }
     if columns[f"{other.constants} mJ"] == columns["energy mJ"]:
         del columns[f"{other.constants} mJ"]
+    if not any(columns["SQNR dB"]):
+        del columns["SQNR dB"]
     if not any(level.host_ms for level in report.levels):
         del columns["host ms"]
     table(list(columns), list(zip(*columns.values(), strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
         Quantize(options.calibration, options.method),
         Budget(options.levels, options.budgets),
         Partition(),
-        Correct(options.calibration if options.correct else None),
+        Correct(options.calibration, options.correct),
         Terms(),
         Tile(machine),
         Pack(),
@@ -164,6 +165,7 @@ def describe(program: Program, target: str | None = None) -> dict[str, Any]:
         "host_segments": [[list(node) for node in segment.nodes] for segment in program.host],
         "macs": sum(entry.macs for entry in program.debug),
         "dram_bytes": program.dram_bytes,
+        "predictions": [dataclasses.asdict(prediction) for prediction in program.predictions],
     }
 
 

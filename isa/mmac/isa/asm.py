@@ -6,6 +6,7 @@ the rest of the program: a directive and one JSON value.
 
     .program, .image, .host     the program; the bulk data follow in .data lines (base64 of a zlib stream)
     .level, .layer              the plan
+    .prediction                 what a level costs, and how good it is; as many as levels, or none
     .tensor, .input, .output    names
     .debug                      one entry of the debug map; also shown as a comment at its first instruction
 """
@@ -28,16 +29,17 @@ from mmac.isa import records
 from mmac.isa.errors import MalformedError
 from mmac.isa.operands import operands
 from mmac.isa.plan import LayerPlan, Level, Plan
-from mmac.isa.program import DebugEntry, HostSegment, Port, Program, TensorInfo
+from mmac.isa.program import DebugEntry, HostSegment, Port, Prediction, Program, TensorInfo
 from mmac.isa.spec import BY_MNEMONIC, Instr
 
 _INDENT = "  "
 _DATA_COLUMNS = 96
-_ELSEWHERE = ("plan", "code", "image", "tensors", "inputs", "outputs", "host", "debug")
+_ELSEWHERE = ("plan", "code", "image", "tensors", "inputs", "outputs", "host", "debug", "predictions")
 """Fields of `Program` that have directives of their own."""
 
 _RECORDS: dict[str, type[Any]] = {
     "layer": LayerPlan,
+    "prediction": Prediction,
     "tensor": TensorInfo,
     "input": Port,
     "output": Port,
@@ -57,6 +59,7 @@ def disassemble(program: Program, *, data: bool = True) -> str:
     lines += [_directive("level", str(level)) for level in program.plan.levels]
     named = {
         "layer": program.plan.layers,
+        "prediction": program.predictions,
         "tensor": program.tensors,
         "input": program.inputs,
         "output": program.outputs,
@@ -238,6 +241,7 @@ class _Parser:
                 records.from_json(HostSegment, part, at.where, onnx=blob.content()) for at, part, blob in self.host
             ),
             debug=tuple(self.records["debug"]),
+            predictions=tuple(self.records["prediction"]),
         )
 
     def _directive(self, line: _Line, name: str, start: int) -> None:

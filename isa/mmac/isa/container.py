@@ -25,7 +25,7 @@ from mmac.isa.files import write_file
 from mmac.isa.program import HostSegment, Program
 from mmac.isa.spec import WORD_BYTES, table_digest
 
-VERSION = 1
+VERSION = 2
 """Version of the file format; a reader accepts its own only."""
 
 _KEY = "mmac"

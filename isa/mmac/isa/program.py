@@ -103,12 +103,29 @@ class DebugEntry:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What one run at one level costs, and how good its result is, as the compiler has found.
+
+    Attributes:
+        latency_ms: on the target that the program was compiled for; host segments are left out.
+        energy_mj: there, by the target's default constants.
+        sqnr_db: signal-to-noise ratio over all outputs against the model before quantization, on calibration samples;
+            None if there were none.
+    """
+
+    latency_ms: float
+    energy_mj: float
+    sqnr_db: float | None = None
+
+
+@dataclass(frozen=True)
 class Program:
     """One program for all levels.
 
     `image` is the read-only part of DRAM, at address 0; `dram_bytes` is all of DRAM that the program uses.
     `scratchpads` gives the bytes of each `Pad` (lower case name) that the code was compiled for. `buffer` is (base,
-    size in bytes) of the addresses that lie in the target's on-chip buffer; size 0 for none.
+    size in bytes) of the addresses that lie in the target's on-chip buffer; size 0 for none. `predictions` has one
+    entry per level, or none at all in a program that no compiler has made.
     """
 
     name: str
@@ -124,6 +141,7 @@ class Program:
     buffer: tuple[int, int] = (0, 0)
     host: tuple[HostSegment, ...] = ()
     debug: tuple[DebugEntry, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
 
     @cached_property

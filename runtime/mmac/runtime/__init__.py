@@ -6,18 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmac.runtime.governor import Policy as Policy
     from mmac.runtime.report import estimate as estimate
     from mmac.runtime.session import Session as Session
     from mmac.runtime.targets import load_target as load_target
 
 _HOME = {
+    "Policy": "mmac.runtime.governor",
     "Session": "mmac.runtime.session",
     "estimate": "mmac.runtime.report",
     "load_target": "mmac.runtime.targets",
 }
 """Where each public name is defined; imported on first use, so that importing the package costs nothing."""
 
-__all__ = ["Session", "estimate", "load_target"]
+__all__ = ["Policy", "Session", "estimate", "load_target"]
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,8 @@ class LevelReport:
             groups (group dot products × γ′) over cells × `cycles`, and `multiplier_utilization`, products over
             multipliers × `cycles`. The two units never work at the same time.
         host_ms: time of the host segments in a run on this computer, 0 if none was made.
+        sqnr_db: signal-to-noise ratio on calibration samples, out of the program (`mmac.isa.program.Prediction`); None
+            if it has none.
     """
 
     level: str
@@ -57,6 +59,7 @@ class LevelReport:
     array_utilization: float
     multiplier_utilization: float
     host_ms: float = 0.0
+    sqnr_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,9 +159,16 @@ def summarize(analysis: Analysis, constants: str = CONSTANT_SETS[0], levels: Seq
     split = {part: _sum(own.split[part] for own in costs) for part in Part}
     energy = _sum(own.energy_mj for own in costs)
     whole = _Costs.of(analysis, analysis.cycles, analysis.actions, analysis.weight_bytes(), split, energy)
+    stored = machine.program.predictions
+    quality = [prediction.sqnr_db for prediction in stored] if stored else [None] * len(plan)
     rows = [
         LevelReport(
-            str(plan[i]), plan[i].alpha, plan[i].beta, plan[i].gamma, **{k: v[i] for k, v in whole.lists.items()}
+            str(plan[i]),
+            plan[i].alpha,
+            plan[i].beta,
+            plan[i].gamma,
+            **{k: v[i] for k, v in whole.lists.items()},
+            sqnr_db=quality[i],
         )
         for i in chosen
     ]

@@ -14,6 +14,7 @@ from mmac.isa.errors import ResourceError, UsageError
 from mmac.isa.plan import Level
 from mmac.isa.program import Port, Program
 from mmac.runtime import engines, ports
+from mmac.runtime.governor import Governor, Policy
 from mmac.runtime.host import Host
 from mmac.runtime.memory import Array, Memory
 from mmac.runtime.ports import NodeArg
@@ -37,6 +38,8 @@ class Session:
         target: the hardware that `report` and the engine ``cell`` are about; default: what the program was compiled
             for.
         mac: kind of cell that they are about; default: the target's.
+        policy: limits by which `run` chooses the level if it is given none; may be replaced between runs
+            (`session.policy = …`); None for the highest level.
 
     Raises:
         MalformedError: not a program, or damaged.
@@ -53,6 +56,7 @@ class Session:
         *,
         target: Target | str | None = None,
         mac: str | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.program = program if isinstance(program, Program) else _load(program)
         _verify(self.program)
@@ -70,6 +74,9 @@ class Session:
         self._lock = threading.Lock()
         self.host_ms = [0.0] * len(self.program.plan.levels)
         """Milliseconds that onnxruntime spent on host segments in the last run at each level; 0 if none was made."""
+        self.policy = policy
+        self.last_level: int | None = None
+        """Position of the level of the last run; None before it."""
 
     def get_inputs(self) -> list[NodeArg]:
         """Name, shape and type of each model input."""
@@ -86,6 +93,12 @@ class Session:
         They are predicted and do not depend on data; only the host's time is measured (`host_ms`).
         """
         return self._estimate.with_host_ms(self.host_ms)
+
+    @cached_property
+    def governor(self) -> Governor:
+        """What chooses levels by `policy`: from predictions for the session's target, of device time and energy."""
+        target, mac = self._hardware
+        return Governor.of_program(self.program, target, mac)
 
     @cached_property
     def _estimate(self) -> Report:
@@ -108,14 +121,15 @@ class Session:
                 None for all outputs. Asking for a tensor changes no other result.
             inputs: every model input by name, with the declared shape and dtype. Float inputs of quantized tensors
                 are quantized as by ONNX QuantizeLinear; NaN is refused there.
-            level: position in the plan, or a `Level`, or its name such as ``8x2`` or ``full``; None for the highest.
+            level: position in the plan, or a `Level`, or its name such as ``8x2`` or ``full``; None for the one that
+                `policy` chooses, or without a policy the highest.
                 Consecutive runs may use different levels, nothing is loaded again.
 
         Returns:
             Arrays in the order of `output_names`.
 
         Raises:
-            UsageError: a name or level that the program does not have.
+            UsageError: a name or level that the program does not have, or a policy that no level keeps to.
             MalformedError: an input of the wrong shape or dtype, or a host segment that does not run.
         """
         names = list(self._outputs) if output_names is None else list(output_names)
@@ -144,6 +158,7 @@ class Session:
                 host_ms += self._host.run(segment.host, self._memory)
                 self._keep(kept, keep, self.program.host[segment.host].outputs)
         self.host_ms[level] = host_ms
+        self.last_level = level
         return kept
 
     def _feed(self, port: Port, array: Array) -> None:
@@ -162,7 +177,8 @@ class Session:
     def _level(self, level: int | str | Level | None) -> int:
         plan = self.program.plan
         if level is None:
-            return len(plan.levels) - 1
+            policy = self.policy
+            return len(plan.levels) - 1 if policy is None else self.governor.choose(policy)
         return plan.index(str(level))
 
 

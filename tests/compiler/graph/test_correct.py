@@ -127,14 +127,20 @@ def test_fewer_samples_if_they_are_large(
     before = stages(deep, tmp_path, LEVELS)["partition"]
     seen = []
 
-    def spy(model: ir.Model, feeds: list[object], variants: int, layer: object) -> None:
+    def spy(model: ir.Model, feeds: list[object], variants: int, layer: object) -> dict[str, list[Array]]:
         seen.append((len(feeds), variants))
+        return {"y": [np.zeros((len(feeds), 1, 24))] * variants}
 
     monkeypatch.setattr("mmac.compiler.graph.correct.walk", spy)
     Correct(samples(deep, 30)).apply(before)
     monkeypatch.setattr("mmac.compiler.graph.correct._MEMORY_BYTES", 4 * 4 * 32 * 144 * 3)
     Correct(samples(deep, 30)).apply(before)
-    assert seen == [(16, 4), (3, 4)]
+    Correct(samples(deep, 30), fit=False).apply(before)
+    assert seen == [(16, 4), (3, 4), (3, 4)]
+    monkeypatch.undo()
+    monkeypatch.setattr("mmac.compiler.graph.correct.walk", spy)
+    Correct(samples(deep, 30), fit=False).apply(before)
+    assert seen[3:] == [(4, 4)]
 
 
 def test_samples_that_do_not_fit(deep: onnx.ModelProto, tmp_path: Path) -> None:

@@ -9,6 +9,14 @@
 .level "20x3"
 .layer {"name": "conv; a", "levels": ["8x2", "10x2", "12x2", "14x2", "14x3", "16x3", "18x3", "20x3"]}
 .layer {"name": "fc", "levels": ["37x4", "37x4", "37x4", "37x4", "37x4", "37x4", "37x4", "37x4"]}
+.prediction {"latency_ms": 0.375, "energy_mj": 2.5, "sqnr_db": -3.21}
+.prediction {"latency_ms": 0.5, "energy_mj": 2.642857142857143, "sqnr_db": -2.21}
+.prediction {"latency_ms": 0.625, "energy_mj": 2.7857142857142856, "sqnr_db": -1.21}
+.prediction {"latency_ms": 0.75, "energy_mj": 2.9285714285714284, "sqnr_db": -0.20999999999999996}
+.prediction {"latency_ms": 0.875, "energy_mj": 3.071428571428571, "sqnr_db": 0.79}
+.prediction {"latency_ms": 1.0, "energy_mj": 3.2142857142857144, "sqnr_db": 1.79}
+.prediction {"latency_ms": 1.125, "energy_mj": 3.357142857142857, "sqnr_db": 2.79}
+.prediction {"latency_ms": 1.25, "energy_mj": 3.5, "sqnr_db": 3.79}
 .tensor {"name": "x", "dtype": "uint8", "shape": [1, 16, 8, 8], "place": {"base": 4096, "strides": [1024, 1, 128, 16]}, "scale": 0.0123, "zero_point": 128}
 .tensor {"name": "\u00e9\n", "dtype": "float32", "shape": [1, 10], "place": null, "scale": null, "zero_point": null}
 .input {"name": "image", "dtype": "float32", "shape": [1, 16, 8, 8], "tensors": ["x"]}

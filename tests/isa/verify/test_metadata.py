@@ -11,7 +11,7 @@ import pytest
 
 from mmac.isa.errors import MmacError, ResourceError, VerificationError
 from mmac.isa.plan import PAPER_LEVELS, LayerPlan, Level, Plan
-from mmac.isa.program import DebugEntry, HostSegment, Place, Program, TensorInfo
+from mmac.isa.program import DebugEntry, HostSegment, Place, Prediction, Program, TensorInfo
 from mmac.isa.verify import verify
 from tests.isa import examples
 from tests.isa.source import PADS
@@ -41,6 +41,12 @@ def debug(**changes: Any) -> Change:
     return lambda p: {"debug": (dataclasses.replace(p.debug[0], **changes),)}
 
 
+def predicted(*first: Any, others: tuple[Any, ...] = (1.5, 2, None)) -> Change:
+    """Predictions of all levels, that of the first with other values."""
+    return lambda p: {"predictions": tuple(Prediction(*v) for v in (first, *[others] * (len(p.plan.levels) - 1)))}
+
+
+NAN, INF = float("nan"), float("inf")
 LOW = Level(8, 2)
 
 CASES: dict[str, tuple[Change, str]] = {
@@ -70,6 +76,20 @@ CASES: dict[str, tuple[Change, str]] = {
         plan(*PAPER_LEVELS, layers=(*PAPER_LEVELS[:7], LOW)),
         "plan of layer 'layer0': 18x3 is followed by 8x2",
     ),
+    "fewer predictions than levels": (
+        lambda p: {"predictions": (Prediction(1.0, 1.0),)},
+        "predictions: 1 levels; 8 as the program, or none",
+    ),
+    "latency below 0": (predicted(-1.5, 2, None), "prediction of level 8x2: a cost of -1.5; a number of 0 or more"),
+    "energy below 0": (predicted(1.5, -2.0, None), "prediction of level 8x2: a cost of -2.0; a number of 0 or more"),
+    "latency that is no number": (predicted(NAN, 2, None), "prediction of level 8x2: a cost of nan; a number of 0 or"),
+    "energy without end": (predicted(1.5, INF, None), "prediction of level 8x2: a cost of inf; a number of 0 or more"),
+    "SQNR that is no number": (
+        predicted(1.5, 2, NAN, others=(1.5, 2, 9.5)),
+        "prediction of level 8x2: nan dB; a finite number, or none",
+    ),
+    "SQNR without end": (predicted(1.5, 2, -INF), "prediction of level 8x2: -inf dB; a finite number, or none"),
+    "SQNR of one level": (predicted(1.5, 2, 9.5), "predictions: 7 of 8 levels without SQNR; all or none"),
     "tensor twice": (lambda p: {"tensors": p.tensors * 2}, "tensor 'x': the name is taken twice; distinct names"),
     "type": (tensor(dtype="object"), "tensor 'x': dtype 'object'; bool, float16"),
     "negative size": (tensor(shape=(1, 8, -6, 5)), "tensor 'x': shape (1, 8, -6, 5); sizes of 0 or more"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 import sys
@@ -77,6 +78,13 @@ def test_tables_have_levels_and_resources(program: Program, html: str) -> None:
             assert cell in texts
     assert {"XC7VX485T", "LUT", "FF", "BRAM36", "DSP", "303,600"} <= set(texts)
     assert "host ms" not in texts
+    assert "SQNR dB" not in texts
+
+
+def test_the_quality_of_levels_is_shown_if_it_is_known(program: Program) -> None:
+    predictions = tuple(dataclasses.replace(each, sqnr_db=n + 0.25) for n, each in enumerate(program.predictions))
+    texts = Outline(own(render_page(dataclasses.replace(program, predictions=predictions)))).texts
+    assert {"SQNR dB", "0.25", "7.25"} <= set(texts)
 
 
 def test_measured_time_of_the_host_is_shown(program: Program) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +20,7 @@ from mmac.isa.errors import UsageError
 if TYPE_CHECKING:
     from mmac.compiler.pipeline import Options
     from mmac.compiler.stages import Stage
+    from mmac.isa.program import Prediction
 
 TEXT, ONNX, JSON = "text", "onnx", "json"
 
@@ -162,4 +163,17 @@ def _show_program(file: str, form: str, level: str | None, target: str | None, o
                 click.echo(output.printable(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]"))
         click.echo("plan (α×β at each level):")
         output.table(("layer", *about["levels"]), [(name, *each) for name, each in plan.items()])
+        if program.predictions:
+            click.echo(f"predicted for {about['target']} (SQNR at the outputs, on calibration samples):")
+            output.table(("", *about["levels"]), _predicted(program.predictions))
         layer_table(report)
+
+
+def _predicted(predictions: Sequence[Prediction]) -> list[tuple[str, ...]]:
+    """Rows of a table that has a column for each level."""
+    rows = [
+        ("latency ms", *(f"{each.latency_ms:.4f}" for each in predictions)),
+        ("energy mJ", *(f"{each.energy_mj:.4f}" for each in predictions)),
+        ("SQNR dB", *("" if each.sqnr_db is None else f"{each.sqnr_db:.2f}" for each in predictions)),
+    ]
+    return [row for row in rows if any(row[1:])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,13 @@ from mmac.cli.command import READS, WRITES, Command
 from mmac.cli.layers import layer_table
 from mmac.cli.parameters import json_option, target_option
 from mmac.cli.programs import open_program
+from mmac.cli.runs import Done, print_runs, read_inputs, run, runs_document, save
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
     from mmac.isa.program import Program
-    from mmac.runtime.arrays import Arrays
+    from mmac.runtime.governor import Policy
+    from mmac.runtime.limits import Choice
     from mmac.runtime.report import Report
     from mmac.runtime.targets import Target
 
@@ -49,7 +51,21 @@ ENGINES = ("fast", "reference", "cell")
 @click.option("--max-latency", type=float, metavar="MS", help="Choose the best level that is not slower.")
 @click.option("--max-energy", type=float, metavar="MJ", help="Choose the best level that needs no more energy.")
 @click.option(
-    "-o", "--output", "out", type=WRITES, metavar="OUT.npz", help="The results: NAME or (of several levels) NAME@LEVEL."
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="Choose a level that is as good on the calibration samples; the cheapest.",
+)
+@click.option(
+    "--limits", type=READS, metavar="FILE.csv", help="Limits that change: one run for each line; see docs/governor.md."
+)
+@click.option(
+    "-o",
+    "--output",
+    "out",
+    type=WRITES,
+    metavar="OUT.npz",
+    help="The results: NAME or (of several levels) NAME@LEVEL; of several runs one after the other.",
 )
 @click.option(
     "--trace", type=WRITES, metavar="FILE.json", help="What happens when, for ui.perfetto.dev; see docs/traces.md."
@@ -81,6 +97,8 @@ def command(
     engine: str,
     max_latency: float | None,
     max_energy: float | None,
+    min_sqnr: float | None,
+    limits: str | None,
     out: str | None,
     trace: str | None,
     page: str | None,
@@ -93,42 +111,54 @@ def command(
     """Report latency and energy of PROGRAM.mmac, and run it if there are inputs.
 
     Latency and energy are the hardware's and do not depend on data. Host segments are timed apart, on this computer, if
-    there are inputs. In Python: mmac.runtime.Session and mmac.runtime.estimate.
+    there are inputs. Limits choose the level; those of --limits change from run to run, and inputs may then hold
+    several samples. In Python: mmac.runtime.Session, mmac.runtime.estimate and mmac.runtime.limits.
     """
     if page:
         _require_plotly()
     from mmac.runtime.compiled_for import machine_for
-    from mmac.runtime.governor import best_level
+    from mmac.runtime.governor import Governor
+    from mmac.runtime.limits import choose_levels, read_limits
 
-    limited = _check_options(inputs, level, max_latency, max_energy, out)
+    policy = _check_options(inputs, level, max_latency, max_energy, min_sqnr, limits, out)
+    changing = read_limits(limits) if limits else []
     loaded = open_program(program)
     every = range(len(loaded.plan.levels))
     chosen = every if level in (None, ALL) else [loaded.plan.index(str(level))]
     machine = machine_for(loaded, target)
     costs, overflow = _analyse(loaded, machine, mac)
-    if limited:
-        best = best_level(costs(constants, every), max_latency, max_energy)
-        chosen = [loaded.plan.index(best.level)]
+    choices: Sequence[Choice] = ()
+    if policy or changing:
+        governor = Governor.of_report(costs(constants, every))
+        chosen = [governor.choose(policy)] if policy else every
+        choices = choose_levels(governor, changing)
     report, other = (costs(name, chosen) for name in sorted(CONSTANTS, key=lambda name: name != constants))
-    ran = chosen if level is not None or limited else every[-1:]
-    results: dict[str, Arrays] = {}
-    host_ms: list[float] | None = None
+    done = Done()
     if inputs:
-        results, host_ms = _run(loaded, inputs, ran, engine, machine, mac)
-        report = report.with_host_ms([host_ms[position] for position in chosen])
-        _save(results, out)
+        from mmac.runtime.session import Session
+
+        levels = chosen if level is not None or policy else every[-1:]
+        session = Session(loaded, engine, target=machine, mac=mac)
+        done = run(session, read_inputs(inputs), levels, choices)
+        report = report.with_host_ms([done.host_ms[position] for position in chosen])
+        save(done.named, out)
     elif loaded.host:
         output.warning("host segments are not timed without inputs (-i)")
     if trace:
         _trace(loaded, trace, machine, chosen[-1], mac)
     if page:
-        _page(loaded, page, machine, mac, constants, chosen[-1], host_ms)
+        _page(loaded, page, machine, mac, constants, chosen[-1], done.host_ms or None)
     if as_json:
         energies = {each.constants: [row.energy_mj for row in each.levels] for each in (report, other)}
         more = {"energy_mj_by_constants": energies, "overflow": overflow}
-        output.print_json(_document(report, layers, results) | more)
-    else:
-        _print(report, other, layers, results, len(loaded.host), out)
+        more |= runs_document(choices, loaded.plan.levels, done.run_ms) if choices else {}
+        output.print_json(_document(report, layers, done) | more)
+        return
+    _print(report, other, layers, done, len(loaded.host))
+    if choices:
+        print_runs(choices, loaded.plan.levels, done.run_ms)
+    if out:
+        click.echo(f"results in {out}")
 
 
 def _require_plotly() -> None:
@@ -160,53 +190,32 @@ def _analyse(
 
 
 def _check_options(
-    inputs: Sequence[str], level: str | None, max_latency: float | None, max_energy: float | None, out: str | None
-) -> bool:
-    """Refuse options that contradict each other; whether there is a limit."""
-    limited = max_latency is not None or max_energy is not None
+    inputs: Sequence[str],
+    level: str | None,
+    max_latency: float | None,
+    max_energy: float | None,
+    min_sqnr: float | None,
+    limits: str | None,
+    out: str | None,
+) -> Policy | None:
+    """Refuse options that contradict each other; the limits, if there are any."""
+    from mmac.runtime.governor import Policy
+
+    given = {"--max-latency": max_latency, "--max-energy": max_energy, "--min-sqnr": min_sqnr}
+    limited = [option for option, value in given.items() if value is not None]
     if max_latency is not None and max_energy is not None:
         raise UsageError("--max-latency and --max-energy", "both are given", "one of them")
-    if limited and level is not None:
+    if limits and limited:
+        raise UsageError(limited[0], "given together with --limits", "one limit, or a file of limits that change")
+    if (limits or limited) and level is not None:
         raise UsageError("--level", "given together with a limit", "a level, or a limit that chooses one")
     if out and not inputs:
         raise UsageError("--output", "there is nothing to compute", "inputs as well (-i)")
-    return limited
-
-
-def _run(
-    program: Program, inputs: Sequence[str], levels: Sequence[int], engine: str, machine: Target, mac: str | None
-) -> tuple[dict[str, Arrays], list[float]]:
-    """Outputs by name of the level, and milliseconds of the host segments for each level of the program."""
-    from mmac.runtime.session import Session
-
-    session = Session(program, engine, target=machine, mac=mac)
-    arrays = _read_inputs(inputs)
-    names = [port.name for port in session.get_outputs()]
-    results: dict[str, Arrays] = {}
-    with output.progress("simulate") as step:
-        for number, level in enumerate(levels):
-            name = str(program.plan.levels[level])
-            step(name, number, len(levels))
-            results[name] = dict(zip(names, session.run(names, arrays, level), strict=True))
-    return results, session.host_ms
-
-
-def _read_inputs(texts: Sequence[str]) -> Arrays:
-    """Arrays by input name out of ``NAME=FILE`` and ``FILE.npz`` texts."""
-    from mmac.runtime.arrays import read_arrays
-
-    found: Arrays = {}
-    for text in texts:
-        name, equals, path = text.partition("=")
-        arrays = read_arrays(path if equals else text)
-        if equals:
-            if name not in arrays and len(arrays) != 1:
-                raise UsageError(f"-i {text}", f"no array {name!r} in the file", ", ".join(arrays) or "none")
-            arrays = {name: arrays.get(name, next(iter(arrays.values())))}
-        if twice := found.keys() & arrays.keys():
-            raise UsageError(f"-i {text}", f"input {min(twice)!r} is given twice", "each input once")
-        found |= arrays
-    return found
+    try:
+        return Policy(max_latency, max_energy, min_sqnr) if limited else None
+    except UsageError as error:
+        option = "--" + error.where.rpartition("_")[0].replace("_", "-")
+        raise UsageError(option, error.found, error.allowed) from None
 
 
 def _trace(program: Program, path: str, machine: Target, level: int, mac: str | None) -> None:
@@ -231,54 +240,30 @@ def _page(
     output.note(f"{path} is the report; any browser opens it")
 
 
-def _document(report: Report, layers: bool, results: Mapping[str, Arrays]) -> dict[str, Any]:
+def _document(report: Report, layers: bool, done: Done) -> dict[str, Any]:
     """The report as JSON types; the host has a time at the levels that ran only."""
     document = report.to_json(layers)
     for level in document["levels"]:
-        if level["level"] not in results:
+        if level["level"] not in done.ran:
             level["host_ms"] = None
-    return document | ({"outputs": _describe(results)} if results else {})
-
-
-def _describe(results: Mapping[str, Arrays]) -> list[dict[str, Any]]:
-    return [
+    outputs = [
         {"level": level, "name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
-        for level, arrays in results.items()
-        for name, array in arrays.items()
+        for name, level, array in done.outputs
     ]
+    return document | ({"outputs": outputs} if outputs else {})
 
 
-def _save(results: Mapping[str, Arrays], path: str | None) -> None:
-    """Write results as NPZ: under their names, with the level added if there are several."""
-    if path is None:
-        return
-    from mmac.isa.files import write_file
-    from mmac.runtime.arrays import to_npz
-
-    several = len(results) > 1
-    named = {
-        f"{name}@{level}" if several else name: array
-        for level, arrays in results.items()
-        for name, array in arrays.items()
-    }
-    write_file(path, to_npz(named))
-
-
-def _print(
-    report: Report, other: Report, layers: bool, results: Mapping[str, Arrays], host: int, out: str | None
-) -> None:
+def _print(report: Report, other: Report, layers: bool, done: Done, host: int) -> None:
     import numpy as np
 
     click.echo(f"{report.model} on {report.target}, {report.mac} cells, {report.constants} constants")
-    output.level_table(report, other, results)
+    output.level_table(report, other, done.ran)
     if host:
         click.echo(f"latency and energy leave out {host} host segment{'s' * (host > 1)}, run by onnxruntime")
     if layers:
         layer_table(report)
-    for level, arrays in results.items():
-        for name, array in arrays.items():
+    for name, level, array in done.outputs:
+        if level is not None:
             values = np.array2string(array.ravel(), 1000, 4, threshold=10, edgeitems=3)
             about = f"{array.dtype}[{','.join(map(str, array.shape))}]"
             click.echo(f"output {output.printable(name)} at {level}: {about} = {values}")
-    if out:
-        click.echo(f"results in {out}")

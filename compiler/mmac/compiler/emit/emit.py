@@ -1,4 +1,4 @@
-"""Pass `emit`: instructions, DRAM image and tables of the finished program.
+"""Pass `emit`: instructions, DRAM image, tables and predictions of the finished program.
 
 Needs: nests (`schedule`) and addresses (`allocate`). Guarantees: a `Program` that the verifier accepts.
 """
@@ -27,9 +27,10 @@ from mmac.compiler.tile.ir import (
 )
 from mmac.compiler.tile.rings import give_credits, take_credits
 from mmac.isa import table
-from mmac.isa.program import DebugEntry, Place, Program, TensorInfo
+from mmac.isa.program import DebugEntry, Place, Prediction, Program, TensorInfo
 from mmac.isa.spec import NONE_LOOP, Instr
 from mmac.runtime.compiled_for import NOTE, digest
+from mmac.runtime.report import estimate
 from mmac.runtime.targets import Target
 
 
@@ -44,7 +45,7 @@ class Emit(Pass[TileProgram, Program]):
         """The program."""
         buffers = {b.name: b for b in module.buffers}
         code, debug = _code(module, buffers)
-        return Program(
+        program = Program(
             name=module.name,
             target=module.target,
             plan=module.plan,
@@ -60,6 +61,13 @@ class Emit(Pass[TileProgram, Program]):
             debug=tuple(debug),
             notes={**module.notes, NOTE: digest(self.target)},
         )
+        return replace(program, predictions=_predictions(program, self.target, module.sqnr_db))
+
+
+def _predictions(program: Program, target: Target, sqnr_db: Sequence[float]) -> tuple[Prediction, ...]:
+    costs = estimate(program, target).levels
+    found: Sequence[float | None] = sqnr_db or [None] * len(costs)
+    return tuple(Prediction(cost.latency_ms, cost.energy_mj, db) for cost, db in zip(costs, found, strict=True))
 
 
 def _base(buffer: Buffer) -> int:

@@ -7,6 +7,7 @@ from mmac.compiler.graph.edit import SOURCE
 from mmac.compiler.graph.execute import run, session
 from mmac.compiler.graph.fold import Fold
 from mmac.compiler.graph.partition import REASON, UNIT, Partition
+from mmac.compiler.graph.quality import noted_sqnr
 from mmac.compiler.graph.quantize import CALIBRATION, Quantize
 from mmac.compiler.graph.terms import Terms
 
@@ -25,6 +26,7 @@ __all__ = [
     "Partition",
     "Quantize",
     "Terms",
+    "noted_sqnr",
     "run",
     "session",
 ]

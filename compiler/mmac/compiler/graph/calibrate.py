@@ -57,7 +57,7 @@ def calibrate(
     wanted = [name for name in values if name not in inputs]
     collector = _MinMax() if method == "minmax" else _Histogram(method)
     for feed in feeds:
-        seen = dict(zip(wanted, _run(runner, wanted, feed), strict=True)) if wanted else {}
+        seen = dict(zip(wanted, run_on(runner, wanted, feed), strict=True)) if wanted else {}
         seen.update({name: feed[name] for name in values if name in inputs})
         collector.collect(seen)
     found = collector.ranges()
@@ -72,7 +72,12 @@ def calibrate(
     return found
 
 
-def _run(runner: ort.InferenceSession, names: list[str], feed: dict[str, Array]) -> list[Array]:
+def run_on(runner: ort.InferenceSession, names: list[str], feed: dict[str, Array]) -> list[Array]:
+    """What a session of a model gives for a calibration sample.
+
+    Raises:
+        UnsupportedError: onnxruntime fails on it.
+    """
     try:
         return list(runner.run(names, feed))
     except Exception as error:  # onnxruntime's exceptions have no common base but this one

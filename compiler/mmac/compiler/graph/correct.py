@@ -1,4 +1,7 @@
-"""Pass `correct`: bias and requantization scale of every array layer at every level, fitted to calibration data."""
+"""Pass `correct`: bias and scale of every array layer at every level, fitted to calibration data; SQNR per level.
+
+The samples that the constants are fitted to also tell how good each level is, since they run through it anyway.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.layer_sums import LayerKernel, Products, Real
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
+from mmac.compiler.graph.quality import note_sqnr, original_results
 from mmac.compiler.graph.stepwise import Values, walk
 from mmac.compiler.graph.terms import Terms
 from mmac.compiler.passes import Pass
@@ -27,6 +31,8 @@ from mmac.isa.terms import MAX_DATA
 
 _SAMPLES = 16
 """Calibration samples that are used: there are many pixels in each."""
+_MEASURED = 4
+"""Those that are used if nothing is fitted, but for the signal-to-noise ratio."""
 _MEMORY_BYTES = 1 << 31
 """What all samples of a large layer may take; fewer samples are used if they would need more."""
 _HIDDEN = 0.1
@@ -49,34 +55,42 @@ class Correct(Pass[ir.Model, ir.Model]):
 
     Guarantees: ``mmac.level_bias`` and ``mmac.level_scale`` on the array layers for which they differ from one level
     to another. Where nothing is dropped, nothing changes. A model that brings such constants (from training) keeps
-    them.
+    them. ``mmac.level_sqnr_db`` on the model, if it knows what it was before quantization: signal-to-noise ratio of
+    each level against that, on the samples used.
 
     Before: ``mmac.Conv "c1" {mmac.alpha: "8,64"}``. After: ``… mmac.level_bias: …, mmac.level_scale: …``.
 
     Args:
-        data: calibration samples, an array [n, ...] for each input; None corrects nothing.
+        data: calibration samples, an array [n, ...] for each input; None corrects and measures nothing.
+        fit: correct; otherwise only measure.
     """
 
     name: ClassVar[str] = "correct"
     data: Mapping[str, Array] | None = None
+    fit: bool = True
 
     def apply(self, model: ir.Model, /) -> ir.Model:
         """The model with its constants per level.
 
         Raises:
             MalformedError: calibration data that do not fit the model's inputs.
+            UnsupportedError: onnxruntime fails on a sample.
         """
         result = model.clone()
-        if self.data is None or any(
-            BIAS in node.metadata_props or SCALE in node.metadata_props for node in result.graph
-        ):
+        if self.data is None:
             return result
+        fit = self.fit and not any(key in node.metadata_props for node in result.graph for key in (BIAS, SCALE))
         full = _untruncated(model)
-        layers = _Layers(result, full)
+        layers = _Layers(result, full, fit)
         exact = Terms().apply(full)
         per_sample = layers.variants * _BYTES_PER_VALUE * _largest(exact)
-        samples = min(_SAMPLES, max(1, _MEMORY_BYTES // per_sample))
-        walk(exact, list(itertools.islice(batches(model, self.data), samples)), layers.variants, layers)
+        samples = min(_SAMPLES if fit else _MEASURED, max(1, _MEMORY_BYTES // per_sample))
+        feeds = list(itertools.islice(batches(model, self.data), samples))
+        expected = original_results(model, feeds)
+        if fit or expected is not None:
+            found = walk(exact, feeds, layers.variants, layers)
+        if expected is not None:
+            note_sqnr(result, expected, {name: values[1:] for name, values in found.items()})
         return result
 
 
@@ -96,13 +110,16 @@ def _untruncated(model: ir.Model) -> ir.Model:
     for node in full.graph:
         if ALPHA in node.metadata_props:
             node.metadata_props.update({ALPHA: str(FULL.alpha), BETA: str(FULL.beta)})
+        for key in (BIAS, SCALE):
+            node.metadata_props.pop(key, None)
     return full
 
 
 class _Layers:
-    """Computes each array layer in all variants (nothing dropped, then level by level), and corrects it before."""
+    """Computes each array layer in all variants (nothing dropped, then level by level), and may correct it before."""
 
-    def __init__(self, model: ir.Model, full: ir.Model) -> None:
+    def __init__(self, model: ir.Model, full: ir.Model, fit: bool) -> None:
+        self._fit = fit
         self._calls, self._full = (
             {node.name or "": Call(node, m) for node in m.graph if node.domain == DOMAIN} for m in (model, full)
         )
@@ -120,10 +137,12 @@ class _Layers:
                 results.append(results[0])
             else:
                 sums = kernel.sums(x, own)
-                own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)))
+                if self._fit:
+                    own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)))
                 results.append(kernel.requantize(sums, own))
             at_levels.append(own)
-        _note(call.node, whole, at_levels)
+        if self._fit:
+            _note(call.node, whole, at_levels)
         return results
 
 

@@ -54,8 +54,9 @@ class Products:
         return Products(data, *(exact.arrays[role] for role in ("terms", "bias", "scale")))
 
     def are_those_of(self, other: Products) -> bool:
-        """Whether the sums are the same on any data."""
-        return np.array_equal(self.data, other.data) and np.array_equal(self.weights, other.weights)
+        """Whether the results are the same on any data."""
+        names = ("data", "weights", "bias", "scale")
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
     def weight_sums(self) -> npt.NDArray[np.int64]:
         """[channels] sum of the magnitudes of the weights."""

@@ -14,6 +14,7 @@ from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import constant_of, is_constant
 from mmac.compiler.graph.edit import Array, Editor, remove_unused
 from mmac.compiler.graph.qdq import Affine, dequantized_constant, insert_pair
+from mmac.compiler.graph.quality import remember_original
 from mmac.compiler.graph.weights import quantize_layer
 from mmac.compiler.passes import Pass
 
@@ -66,6 +67,7 @@ class Quantize(Pass[ir.Model, ir.Model]):
                 quantize_layer(editor, node, weights=not quantized_already)
         remove_unused(result)
         result.metadata_props[CALIBRATION] = origin
+        remember_original(result, model)
         return result
 
     def _affines(self, model: ir.Model, clusters: list[Cluster]) -> dict[ir.Value, Affine]:

@@ -284,6 +284,7 @@ class TileProgram:
     """A whole network. `data` holds bulk arrays (weights, streams, constants) by name; the text form omits them.
 
     `on_chip` is the range of addresses (base, size) that lies in the global buffer, once `allocate` has set it.
+    `sqnr_db` is how good each level is (`mmac.isa.program.Prediction`), if that is known.
     """
 
     name: str
@@ -296,6 +297,7 @@ class TileProgram:
     operations: tuple[Operation, ...]
     host: tuple[HostSegment, ...] = ()
     on_chip: tuple[int, int] = (0, 0)
+    sqnr_db: tuple[float, ...] = ()
     notes: MappingT[str, str] = field(default_factory=dict)
     data: MappingT[str, npt.NDArray[np.generic]] = field(default_factory=dict, compare=False, repr=False)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.frontend import NOTES
-from mmac.compiler.graph import ALPHA, BETA, CALIBRATION, LEVELS
+from mmac.compiler.graph import ALPHA, BETA, CALIBRATION, LEVELS, noted_sqnr
 from mmac.compiler.tile import host
 from mmac.compiler.tile.graph_values import (
     axis_of,
@@ -99,6 +99,7 @@ class Lowering:
             buffers=tuple(self.buffers),
             operations=tuple(self.operations),
             host=tuple(self.segments),
+            sqnr_db=noted_sqnr(self.model),
             notes={key.removeprefix("mmac."): meta[key] for key in (NOTES, CALIBRATION) if key in meta},
             data=self.data,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,6 +38,7 @@ def check_metadata(program: Program) -> None:
     """
     _check_memory(program)
     _check_plan(program)
+    _check_predictions(program)
     _check_tensors(program)
     for kind, ports in (("input", program.inputs), ("output", program.outputs)):
         _check_names(kind, [port.name for port in ports])
@@ -112,6 +114,21 @@ def _check_levels(where: str, levels: Sequence[Level]) -> None:
     for low, high in itertools.pairwise(levels):
         _require(low.alpha <= high.alpha and low.beta <= high.beta, where, f"{low} is followed by {high}",
                  "alpha and beta that do not fall from one level to the next")  # fmt: skip
+
+
+def _check_predictions(program: Program) -> None:
+    levels, predictions = program.plan.levels, program.predictions
+    _require(len(predictions) in (0, len(levels)), "predictions", f"{len(predictions)} levels",
+             f"{len(levels)} as the program, or none")  # fmt: skip
+    for level, prediction in zip(levels, predictions, strict=False):
+        where = f"prediction of level {level}"
+        for cost in (prediction.latency_ms, prediction.energy_mj):
+            _require(0 <= cost < math.inf, where, f"a cost of {cost}", "a number of 0 or more")
+        sqnr_db = prediction.sqnr_db
+        _require(sqnr_db is None or math.isfinite(sqnr_db), where, f"{sqnr_db} dB", "a finite number, or none")
+    unknown = sum(prediction.sqnr_db is None for prediction in predictions)
+    _require(unknown in (0, len(predictions)), "predictions", f"{unknown} of {len(predictions)} levels without SQNR",
+             "all or none")  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------- tensors

@@ -26,9 +26,10 @@ def levels_table(subject: Subject) -> str:
     """What one inference costs at each level; a click on a row chooses the level."""
     first, second = subject.reports
     hosted = any(level.host_ms for level in subject.report.levels)
+    rated = any(level.sqnr_db is not None for level in subject.report.levels)
     head = ["level", "α", "β", "γ", "cycles", "latency ms", f"energy mJ ({first})", f"energy mJ ({second})",
             "DRAM traffic bytes", "buffer traffic bytes", "weight bytes", "weights from DRAM bytes", "utilization",
-            *["host ms"] * hosted]  # fmt: skip
+            *["SQNR dB"] * rated, *["host ms"] * hosted]  # fmt: skip
     rows = []
     for number, (level, other) in enumerate(zip(subject.report.levels, subject.reports[second].levels, strict=True)):
         cells = [
@@ -45,6 +46,7 @@ def levels_table(subject: Subject) -> str:
             f"{level.weight_bytes:,}",
             f"{level.weights_from_dram_bytes:,}",
             f"{level.utilization:.1%}",
+            *([f"{level.sqnr_db:.2f}"] if level.sqnr_db is not None else []),
         ] + [f"{level.host_ms:.3f}" if level.host_ms else "–"] * hosted
         rows.append(f'<tr data-level="{number}">{_cells("td", cells)}</tr>')
     table = f'<table class="numbers levels"><tr>{_cells("th", head)}</tr>\n{"".join(rows)}</table>'
