@@ -178,12 +178,12 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (
             4,
             ["{folder}/net.onnx", "--budgets", "{bad}/key.toml"],
-            "key.toml: conv2: {'gamma': 6}; a table with alpha",
+            "key.toml: conv2: the key 'gamma'; a table with alpha",
         ),
         (
             4,
             ["{folder}/net.onnx", "--budgets", "{bad}/falling.toml"],
-            "falling.toml: conv2: beta: [3, 2]; numbers that do",
+            "falling.toml: conv2: beta at level 1: 2 after 3; a budget that does not fall",
         ),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/length.toml"], "alpha: 2 numbers; one for each of the 8 levels"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/keep.toml"], "keep.toml: conv2: keep: 'some'; keep = \"all\""),

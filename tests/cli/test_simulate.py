@@ -65,8 +65,9 @@ def test_text_is_a_table_of_all_levels(folder: Path) -> None:
     title, columns, *rows = result.stdout.splitlines()
     assert title == "net on vc707, mmac cells, first_principles constants"
     assert columns.split()[:4] == ["level", "α", "β", "γ"]
-    *rows, note = rows
+    *rows, streamed, note = rows
     assert [row.split()[0] for row in rows] == NAMES
+    assert streamed.startswith("weights from DRAM in every inference: ")
     assert note == "latency and energy leave out 1 host segment, run by onnxruntime"
     assert result.stderr == "warning: host segments are not timed without inputs (-i)\n"
 

@@ -32,12 +32,13 @@ TARGETS = {
 }
 
 
-def front_end(model: onnx.ModelProto, folder: Path) -> ir.Model:
+def front_end(model: onnx.ModelProto, folder: Path, budgets: Mapping[str, Mapping[str, Any]] | None = None) -> ir.Model:
     """The model after `partition`."""
     path = folder / f"{model.graph.name}.onnx"
     onnx.save(model, path)
     state: Any = path
-    for step in passes(Options(calibration=nets.inputs(model, 7)))[: PASS_NAMES.index("partition") + 1]:
+    options = Options(calibration=nets.inputs(model, 7), budgets=budgets or {})
+    for step in passes(options)[: PASS_NAMES.index("partition") + 1]:
         state = step.apply(state)
     partitioned: ir.Model = state
     return partitioned

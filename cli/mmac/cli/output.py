@@ -206,7 +206,6 @@ def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> Non
         f"{other.constants} mJ": [f"{level.energy_mj:.4f}" for level in other.levels],
         "DRAM bytes": [f"{level.dram_bytes:,}" for level in report.levels],
         "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
-        "of these from DRAM": [f"{level.weights_from_dram_bytes:,}" for level in report.levels],
         "utilization": [f"{level.utilization:.1%}" for level in report.levels],
         "SQNR dB": ["" if level.sqnr_db is None else f"{level.sqnr_db:.2f}" for level in report.levels],
         "host ms": [f"{level.host_ms:.3f}" if level.level in ran else "–" for level in report.levels],
@@ -218,3 +217,8 @@ def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> Non
     if not any(level.host_ms for level in report.levels):
         del columns["host ms"]
     table(list(columns), list(zip(*columns.values(), strict=True)))
+    low, high = (f"{report.levels[i].weights_from_dram_bytes:,}" for i in (0, -1))
+    click.echo(
+        f"weights from DRAM in every inference: {low if low == high else f'{low} … {high}'} bytes; "
+        "what stays on chip is fetched once"
+    )

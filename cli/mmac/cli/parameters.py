@@ -33,10 +33,9 @@ target_option = click.option(
 _COMPILATION = (
     click.option(
         "--levels",
-        default="paper",
-        show_default=True,
         metavar="paper|full|8x2,10x2,…",
-        help="Resolution levels of the program, lowest first; full can stand in the list.",
+        help="Resolution levels of the program, lowest first; full can stand in the list. "
+        "Default: those that the model brings along from training, or the paper's.",
     ),
     click.option("--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
     click.option(
@@ -71,7 +70,7 @@ def compilation_options(function: F) -> F:
 
 
 def compile_options(
-    levels: str,
+    levels: str | None,
     budgets: str | None,
     calibration: str | None,
     calibration_method: str,
@@ -84,10 +83,10 @@ def compile_options(
     from mmac.compiler.pipeline import Options
     from mmac.isa.plan import parse_levels
 
-    chosen = parse_levels(levels)
+    chosen = None if levels is None else parse_levels(levels)
     return Options(
         levels=chosen,
-        budgets=read_budgets(budgets, len(chosen)) if budgets else {},
+        budgets=read_budgets(budgets, chosen) if budgets else {},
         calibration=read_calibration(calibration) if calibration else None,
         method=calibration_method,
         correct=correct,
@@ -101,7 +100,7 @@ def naming(budgets: str | None) -> Iterator[None]:
     """Let errors of the context that are about a budget name the file that it is from, as faults of its content."""
     try:
         yield
-    except UsageError as error:
+    except (MalformedError, UsageError) as error:
         if budgets is None or not error.where.startswith("budget of "):
             raise
         raise MalformedError(f"{budgets}: {error.where}", error.found, error.allowed, error.hint) from None

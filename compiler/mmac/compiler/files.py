@@ -5,37 +5,33 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mmac.compiler.budgets import Budgets, check_budgets
 from mmac.isa.errors import MalformedError, UsageError
-from mmac.isa.plan import MAX_ALPHA, MAX_BETA
+from mmac.isa.plan import Level
 from mmac.runtime.arrays import Arrays
 from mmac.runtime.arrays import read_arrays as read_arrays
-
-Budgets = dict[str, dict[str, Any]]
-
-_BUDGETS = "one table per layer name or glob"
-_LIMITS = {"alpha": MAX_ALPHA, "beta": MAX_BETA}
 
 LARGEST_SAMPLE = 1e30
 """Calibration samples above this leave binary32 no room for products and ranges."""
 
 
-def read_budgets(path: str | os.PathLike[str], levels: int | None = None) -> Budgets:
-    """Budgets per layer from a TOML file, or a JSON file (``.json``): one table for each layer name or glob.
+def read_budgets(path: str | os.PathLike[str], levels: Sequence[Level] | None = None) -> Budgets:
+    """Budgets per layer from a TOML file, or a JSON file (``.json``): one table for each layer name, glob or position.
 
     Args:
         path: the file.
-        levels: how many numbers a list must have; None for any.
+        levels: levels of the program, which lists must have as many numbers as; None for any.
 
     Raises:
         UsageError: the file cannot be read.
-        MalformedError: it is not TOML or JSON, not a table of tables, or has a budget out of range or falling.
+        MalformedError: it is not TOML or JSON, or `mmac.compiler.budgets.check_budgets` refuses it.
     """
     where = str(path)
     try:
@@ -44,28 +40,10 @@ def read_budgets(path: str | os.PathLike[str], levels: int | None = None) -> Bud
     except OSError as error:
         raise UsageError(where, f"cannot be read ({error.strerror})", "a TOML or JSON file") from None
     except (ValueError, RecursionError) as error:
-        raise MalformedError(where, f"not TOML or JSON: {error}", _BUDGETS) from None
-    if not isinstance(document, dict):
-        raise MalformedError(where, f"a {type(document).__name__}", _BUDGETS)
-    for name, entry in document.items():
-        _check_budget(f"{where}: {name}", name, entry, levels)
-    return document
-
-
-def _check_budget(where: str, name: str, entry: object, levels: int | None) -> None:
-    if not isinstance(entry, dict) or not entry or entry.keys() - {*_LIMITS, "keep"}:
-        raise MalformedError(where, f"{entry!r}", "a table with alpha, beta or keep", f'such as ["{name}"] alpha = 12')
-    if entry.get("keep", "all") != "all":
-        raise MalformedError(f"{where}: keep", f"{entry['keep']!r}", 'keep = "all"')
-    for key, limit in _LIMITS.items():
-        given = entry.get(key, 1)
-        numbers = given if isinstance(given, list) else [given]
-        if bad := [number for number in numbers if type(number) is not int or not 1 <= number <= limit]:
-            raise MalformedError(f"{where}: {key}", f"{bad[0]!r}", f"whole numbers in 1…{limit}")
-        if numbers != sorted(numbers):
-            raise MalformedError(f"{where}: {key}", f"{numbers}", "numbers that do not fall from one level to the next")
-        if isinstance(given, list) and levels is not None and len(given) != levels:
-            raise MalformedError(f"{where}: {key}", f"{len(given)} numbers", f"one for each of the {levels} levels")
+        raise MalformedError(where, f"not TOML or JSON: {error}", "one table per layer") from None
+    check_budgets(document, where, levels)
+    budgets: Budgets = document
+    return budgets
 
 
 def read_calibration(path: str | os.PathLike[str]) -> Arrays:

@@ -19,7 +19,7 @@ from mmac.compiler.passes import Pass
 from mmac.compiler.tile import Allocate, Pack, Schedule, Tile, TileProgram
 from mmac.compiler.tile.check import check
 from mmac.isa.errors import UsageError
-from mmac.isa.plan import PAPER_LEVELS, Level
+from mmac.isa.plan import Level
 from mmac.isa.program import Program
 from mmac.isa.spec import WORD_BYTES
 from mmac.isa.verify import verify
@@ -37,8 +37,8 @@ class Options:
     """Everything that a compilation depends on beside the model.
 
     Args:
-        levels: levels of the program, lowest first.
-        budgets: per-layer budgets by layer name or glob (`mmac.compiler.graph.Budget`).
+        levels: levels of the program, lowest first; None for the model's own (from training), or the paper's.
+        budgets: per-layer budgets by layer name, glob or position (`mmac.compiler.budgets`).
         calibration: input name to array [samples, …]; None calibrates on one synthetic sample, with a warning.
         method: calibrator of onnxruntime: ``minmax``, ``entropy`` or ``percentile``.
         correct: fit bias and scale of each level to the calibration samples (`mmac.compiler.graph.Correct`).
@@ -46,7 +46,7 @@ class Options:
         dims: numbers for symbolic input dimensions.
     """
 
-    levels: Sequence[Level] = PAPER_LEVELS
+    levels: Sequence[Level] | None = None
     budgets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, npt.NDArray[np.generic]] | None = None
     method: str = "minmax"

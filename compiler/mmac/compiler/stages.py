@@ -10,8 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from mmac.compiler.graph.budget import ALPHA, BETA
+from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS, ORIGIN
 from mmac.compiler.graph.edit import SOURCE
+from mmac.compiler.graph.group_budgets import GROUPS, mean_terms
 from mmac.compiler.graph.partition import REASON, UNIT
 from mmac.compiler.graph.text import to_text as graph_text
 from mmac.compiler.passes import Pass
@@ -80,6 +81,24 @@ def to_json(stage: Stage, target: str | None = None) -> dict[str, Any]:
             return describe(stage, target)
 
 
+def plan_table(model: ir.Model) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of the plan: what each array layer does at each level, and who says so.
+
+    ``≤ 12x2 (8.3)`` stands for groups with budgets of their own: at most 12 terms, 8.3 on average.
+    """
+    levels = model.metadata_props[LEVELS].split(",")
+    rows = []
+    for node in (node for node in model.graph if ALPHA in node.metadata_props):
+        metadata = node.metadata_props
+        pairs = zip(metadata[ALPHA].split(","), metadata[BETA].split(","), strict=True)
+        cells = [f"{alpha}x{beta}" for alpha, beta in pairs]
+        if GROUPS in metadata:
+            means = mean_terms(node, len(levels))
+            cells = [f"≤ {cell} ({mean:.1f})" for cell, mean in zip(cells, means, strict=True)]
+        rows.append((node.name or "", *cells, metadata[ORIGIN]))
+    return ("layer", *levels, "from"), rows
+
+
 def _value(value: ir.Value) -> dict[str, Any]:
     shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
     return {"name": value.name, "dtype": value.dtype.name.lower() if value.dtype else None, "shape": shape}
@@ -92,7 +111,7 @@ def _node(node: ir.Node) -> dict[str, Any]:
         "inputs": [value.name if value is not None else "" for value in node.inputs],
         "outputs": [_value(value) for value in node.outputs],
     }
-    labels = {"unit": UNIT, "reason": REASON, "source": SOURCE, "alpha": ALPHA, "beta": BETA}
+    labels = {"unit": UNIT, "reason": REASON, "source": SOURCE, "alpha": ALPHA, "beta": BETA, "budget_from": ORIGIN}
     return about | {label: node.metadata_props[key] for label, key in labels.items() if key in node.metadata_props}
 
 

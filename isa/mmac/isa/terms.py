@@ -94,24 +94,30 @@ def data_table(zero_point: int, signed: bool, beta: int) -> npt.NDArray[np.int16
     return truncate_values(q - np.int16(zero_point), beta)
 
 
-def truncate_groups(weights: npt.ArrayLike, alpha: int, group_size: int = GROUP_SIZE) -> npt.NDArray[np.int16]:
+def truncate_groups(
+    weights: npt.ArrayLike, alpha: int | npt.NDArray[np.integer[Any]], group_size: int = GROUP_SIZE
+) -> npt.NDArray[np.int16]:
     """Keep the `alpha` largest terms of each group: larger exponent first, ties to the lower index.
 
     Args:
         weights: integers of magnitude ≤ 128, [..., K]; the last axis is the flattened reduction axis, cut into groups
             of `group_size` (1…32), the last one short.
-        alpha: weight budget, ≥ 1.
+        alpha: weight budget, ≥ 1; or one of each group, ≥ 0: [..., ceil(K / group_size)].
 
     Returns:
         Same shape, values in -128…128.
     """
-    _check_budget(alpha)
     w = _weights(weights)
     groups = to_groups(w, group_size)
+    if isinstance(alpha, np.ndarray):
+        budgets = alpha.reshape(len(groups)).astype(np.int64)
+    else:
+        _check_budget(alpha)
+        budgets = np.broadcast_to(np.int64(alpha), len(groups))
     out = np.empty(groups.shape, np.int16)
     for part in _chunks(groups):
         positive, negative = signed_digits(groups[part])
-        kept = top_terms(positive | negative, alpha)
+        kept = top_terms(positive | negative, budgets[part])
         out[part] = from_digits(positive & kept, negative & kept)
     return _from_groups(out, w.shape, group_size)
 
@@ -143,11 +149,12 @@ def to_groups(weights: IntArray, group_size: int = GROUP_SIZE) -> IntArray:
     return np.ascontiguousarray(weights).reshape(-1, lanes)
 
 
-def top_terms(masks: Masks, alpha: int) -> npt.NDArray[np.uint8]:
+def top_terms(masks: Masks, alpha: int | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Of the digit positions of each group, those of its `alpha` largest terms.
 
     Args:
         masks: [groups, lanes] as the union of `signed_digits` (positions 0…7), lanes a multiple of eight.
+        alpha: of all groups, or [groups].
     """
     words = _words(masks)
     cut = np.zeros(words.shape[1], np.uint8)  # digit planes that do not fit whole: 0…cut-1

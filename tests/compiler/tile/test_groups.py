@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmac.compiler.tile.groups import map_layer, weights_of_parts
+from mmac.compiler.tile.groups import data_of_parts, map_layer
 from mmac.compiler.tile.ir import ArrayLayer, ArrayMapping, Quantization, View, Window
 from mmac.isa.errors import ResourceError
 from mmac.isa.verify import verify
@@ -67,9 +67,17 @@ def test_a_group_is_a_layer_on_some_of_the_channels():
     assert (second.x.shape, second.y.shape, second.params.shape) == ((1, 5, 5, 8), (1, 5, 5, 20), (8, 1, 1, 20))
     assert second.x.strides == op.x.strides
     weights = np.arange(60 * 72).reshape(60, 72)
-    data = weights_of_parts(op, parts, weights)
+    data = data_of_parts(op, parts, {"conv.weights": weights})
     np.testing.assert_array_equal(data[second.weights], weights[20:40])
-    assert not weights_of_parts(op, (op,), weights)
+    assert not data_of_parts(op, (op,), {"conv.weights": weights})
+
+
+def test_budgets_of_groups_go_with_their_channels():
+    op = replace(layer(3), limits="conv.limits")
+    limits = np.arange(2 * 60 * 5, dtype=np.uint8).reshape(2, 60, 5)
+    parts = mapped(op, None, 1)
+    data = data_of_parts(op, parts, {"conv.weights": np.zeros((60, 72)), "conv.limits": limits})
+    np.testing.assert_array_equal(data[parts[1].limits], limits[:, 20:40])
 
 
 def grouped(ic, oc, groups, kernel):

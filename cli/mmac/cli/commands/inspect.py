@@ -97,6 +97,8 @@ def _list_passes(form: str, out: str | None) -> None:
 def _show_stage(
     model: str, options: Options, after: str | None, diff: str | None, form: str, level: str | None, out: str | None
 ) -> None:
+    import onnx_ir as ir
+
     from mmac.compiler import stages
 
     if diff and form != TEXT:
@@ -108,7 +110,10 @@ def _show_stage(
         old, new = (stages.to_text(each).splitlines(keepends=True) for each in (before, stage))
         output.write_text("".join(difflib.unified_diff(old, new, f"before {diff}", f"after {diff}")), out)
     elif form == TEXT:
-        output.write_text(stages.to_text(stage), out)
+        with output.into(out):
+            if after == "budget" and isinstance(stage, ir.Model):
+                output.table(*stages.plan_table(stage))
+            click.echo(stages.to_text(stage), nl=False)
     elif form == JSON:
         output.write_json(stages.to_json(stage, options.target), out)
     else:
@@ -119,17 +124,17 @@ def _run(model: str, options: Options, last: str, level: str | None) -> tuple[St
     """What there is before and after the pass `last` (before the first one: the model as it is in the file)."""
     import onnx_ir as ir
 
-    from mmac.compiler.graph import Terms
+    from mmac.compiler.graph import LEVELS, Terms
     from mmac.compiler.pipeline import run_passes
-    from mmac.isa.plan import Plan
+    from mmac.isa.plan import Plan, parse_levels
 
-    position = None if level is None else Plan(tuple(options.levels), ()).index(level)
     seen: deque[Any] = deque(maxlen=2)
     with output.progress("inspect") as step:
-        stop = last if position is None else "correct"
+        stop = last if level is None else "correct"
         run_passes(model, options, stop, step, lambda _, stage: seen.append(stage))
-    if position is not None:
-        return seen[-1], Terms(position).apply(seen[-1])
+    if level is not None:
+        levels = parse_levels(seen[-1].metadata_props[LEVELS])
+        return seen[-1], Terms(Plan(levels, ()).index(level)).apply(seen[-1])
     return (seen[0] if len(seen) == 2 else ir.load(model)), seen[-1]
 
 

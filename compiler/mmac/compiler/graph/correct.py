@@ -20,6 +20,7 @@ from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS
 from mmac.compiler.graph.calibrate import batches
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.edit import Array
+from mmac.compiler.graph.group_budgets import GROUPS
 from mmac.compiler.graph.layer_sums import LayerKernel, Products, Real
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
 from mmac.compiler.graph.quality import note_sqnr, original_results
@@ -110,6 +111,7 @@ def _untruncated(model: ir.Model) -> ir.Model:
     for node in full.graph:
         if ALPHA in node.metadata_props:
             node.metadata_props.update({ALPHA: str(FULL.alpha), BETA: str(FULL.beta)})
+            node.metadata_props.pop(GROUPS, None)
         for key in (BIAS, SCALE):
             node.metadata_props.pop(key, None)
     return full

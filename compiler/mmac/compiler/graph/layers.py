@@ -13,8 +13,8 @@ from mmac.compiler.graph.constants import constant_of, minus_zero_point
 from mmac.compiler.graph.edit import Array, attribute, maker, operand
 from mmac.compiler.graph.integers import source_encoding
 from mmac.compiler.graph.weights import channel_axis
-from mmac.isa.plan import MAX_BETA, Level
-from mmac.isa.terms import data_table, group_term_count, term_count
+from mmac.isa.plan import MAX_BETA
+from mmac.isa.terms import data_table, term_count
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,27 @@ def _reached(graph: ir.Graph, starts: set[ir.Node], *, forward: bool) -> set[ir.
     return reached
 
 
-def full_level(layer: ArrayLayer) -> Level:
-    """The budgets at which this layer drops nothing: the terms of its largest group and of its largest datum."""
-    node = layer.node
+def weight_rows(node: ir.Node) -> Array:
+    """Integer weights of an array layer as the array sees them: [output channels, K], the reduction axis flattened."""
     weights = integer_weights(node)
-    rows = np.moveaxis(weights, 1, -1).reshape(len(weights), -1) if node.op_type == "Conv" else weights
-    alpha = int(group_term_count(rows if channel_axis(node) == 0 else rows.T).max(initial=1))
+    if node.op_type == "Conv":
+        return np.moveaxis(weights, 1, -1).reshape(len(weights), -1)
+    return weights if channel_axis(node) == 0 else np.ascontiguousarray(weights.T)
+
+
+def weight_scale(node: ir.Node, channels: int) -> Array:
+    """Scale of the weights of each output channel."""
+    scale = constant_of(operand(maker(operand(node, 1)), 1))
+    return np.broadcast_to(np.float32(1) if scale is None else scale.reshape(-1), (channels,))
+
+
+def full_beta(node: ir.Node) -> int:
+    """The data budget at which a layer drops nothing: the terms of its largest datum."""
     code = source_encoding(operand(node, 0))
     if code is None:
-        return Level(alpha, MAX_BETA)
+        return MAX_BETA
     values = data_table(code.zero_point, code.dtype == ir.DataType.INT8, MAX_BETA)
-    return Level(alpha, int(term_count(values).max(initial=1)))
+    return int(term_count(values).max(initial=1))
 
 
 def integer_weights(node: ir.Node) -> Array:

@@ -14,8 +14,10 @@ from mmac.compiler.graph.budget import ALPHA, BETA
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.constants import along
 from mmac.compiler.graph.edit import Array, attribute
+from mmac.compiler.graph.group_budgets import limits_of
 from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata
 from mmac.isa.errors import UnsupportedError
+from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.terms import data_table, truncate_groups
 
 _EXACT = 2**24
@@ -58,14 +60,14 @@ def window(call: Call) -> dict[str, Any]:
 
 def _products(call: Call, level: int) -> Exact:
     """Of an array layer: its weights as rows [O, K] are truncated, and its scales become one float per channel."""
-    alpha, beta = (int(call.node.metadata_props[key].split(",")[level]) for key in (ALPHA, BETA))
+    beta = int(call.node.metadata_props[BETA].split(",")[level])
     x, y, weights = call.encoding("x"), call.output(), call.weights()
     if call.node.op_type == "Conv":
         spread = np.moveaxis(weights, 1, -1)
-        rows = truncate_groups(spread.reshape(len(spread), -1), alpha)
+        rows = _truncated(call, spread.reshape(len(spread), -1), level)
         terms = np.moveaxis(rows.reshape(spread.shape), -1, 1)
     else:
-        rows = truncate_groups(np.ascontiguousarray(weights.T), alpha)
+        rows = _truncated(call, np.ascontiguousarray(weights.T), level)
         terms = rows.T
     sums = np.abs(rows).sum(axis=1, dtype=np.int64)
     digits = split_data(data_table(x.zero_point, x.dtype == ir.DataType.INT8, beta), int(sums.max(initial=0)))
@@ -83,6 +85,13 @@ def _products(call: Call, level: int) -> Exact:
     radix = _RADIX[len(digits)]
     weights_of_digits = [radix**position for position in range(len(digits))]
     return Exact(arrays, {"digit_weights": weights_of_digits, "x_zero_point": x.zero_point, **y.attributes()})
+
+
+def _truncated(call: Call, rows: Array, level: int) -> Array:
+    """Weights [O, K] with the terms that the level keeps."""
+    alphas = call.node.metadata_props[ALPHA].split(",")
+    limits = limits_of(call.node, len(alphas), len(rows), -(-rows.shape[1] // GROUP_SIZE))
+    return truncate_groups(rows, int(alphas[level]) if limits is None else limits[level])
 
 
 def split_data(table: Array, largest_sum: int) -> Array:

@@ -7,7 +7,7 @@ narrower than the group, all blocks share its channels, and activations may stay
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,17 +47,23 @@ def map_layer(op: ArrayLayer, search: Search, columns: int) -> tuple[ArrayLayer,
     return tuple(replace(_group(op, number), mapping=alone) for number in range(op.groups))
 
 
-def weights_of_parts(op: ArrayLayer, parts: tuple[ArrayLayer, ...], weights: Weights) -> dict[str, Weights]:
-    """The weights [O, K] of the layers that take the place of `op`, by name."""
+def data_of_parts(op: ArrayLayer, parts: tuple[ArrayLayer, ...], data: Mapping[str, Any]) -> dict[str, Weights]:
+    """Weights [O, K] and limits [L, O, G] of the layers that take the place of `op`, by name."""
     if len(parts) == 1:
         return {}
-    return {part.weights: rows for part, rows in zip(parts, np.split(weights, op.groups), strict=True)}
+    found: dict[str, Weights] = {}
+    for name, part_name, axis in ((op.weights, "weights", 0), (op.limits, "limits", 1)):
+        if name is not None:
+            pieces = np.split(np.asarray(data[name]), op.groups, axis)
+            found |= {getattr(part, part_name): piece for part, piece in zip(parts, pieces, strict=True)}
+    return found
 
 
 def _group(op: ArrayLayer, number: int) -> ArrayLayer:
     name = f"{op.name}.{number}"
     x, y, params = (_channels(view, number, op.groups) for view in (op.x, op.y, op.params))
-    return replace(op, name=name, x=x, y=y, params=params, groups=1, weights=f"{name}.weights")
+    limits = None if op.limits is None else f"{name}.limits"
+    return replace(op, name=name, x=x, y=y, params=params, groups=1, weights=f"{name}.weights", limits=limits)
 
 
 def _channels(view: View, number: int, groups: int) -> View:

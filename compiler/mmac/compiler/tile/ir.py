@@ -189,6 +189,7 @@ class Nest:
 class ArrayLayer:
     """Convolution or matrix product; `weights` names int16 data [O, K], K the flattened reduction axis.
 
+    `limits` names the α of each group at each level, uint8 [levels, O, groups], where groups have budgets of their own.
     `layer` is its position in the plan; one layer of the plan may be several operations, one after the other.
     """
 
@@ -205,6 +206,7 @@ class ArrayLayer:
     mapping: ArrayMapping | None = None
     streams: Streams | None = None
     nest: Nest | None = None
+    limits: str | None = None
 
     @property
     def ic(self) -> int:

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.graph.group_budgets import limits_of
 from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata
 from mmac.compiler.tile.graph_values import attribute, axis_of, constant_array, dtype_of, ints, shape_of
 from mmac.compiler.tile.ir import ArrayLayer, Move, Quantization, VectorOp, View, Window
 from mmac.compiler.tile.layout import Layout
 from mmac.compiler.tile.lower import Lowering, lowers, slice_axis, strided
 from mmac.isa.errors import UnsupportedError
+from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE
 
 MMAC = "mmac"
@@ -95,6 +97,9 @@ def _array(
     lowering.data[f"{name}.weights"] = np.ascontiguousarray(weights.astype(np.int16))
     params_view = _params(lowering, node, len(weights))
     quantization = _with_result(node, Quantization(a_zero=_int(node, "x_zero_point"), a_signed=_signed(x)))
+    limits = limits_of(node, len(lowering.levels), len(weights), -(-weights.shape[1] // GROUP_SIZE))
+    if limits is not None:
+        lowering.data[f"{name}.limits"] = limits
     lowering.operations.append(
         ArrayLayer(
             name,
@@ -106,6 +111,7 @@ def _array(
             f"{name}.weights",
             params_view,
             quantization,
+            limits=None if limits is None else f"{name}.limits",
         )
     )
     lowering.define(node.outputs[0], out)

@@ -18,7 +18,7 @@ from mmac.compiler.passes import Pass
 from mmac.compiler.tile.formats import choose
 from mmac.compiler.tile.ir import ArrayLayer, Buffer, Operation, Streams, TileProgram
 from mmac.isa import terms
-from mmac.isa.plan import GROUP_SIZE, Plan
+from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import directory_dtype
 from mmac.isa.table import TermFormat
 
@@ -38,17 +38,17 @@ class Pack(Pass[TileProgram, TileProgram]):
         data = dict(module.data)
         for op in module.operations:
             if isinstance(op, ArrayLayer):
-                weights = np.asarray(module.data[op.weights])
-                op, packed = _pack(op, weights, module.plan)
+                op, packed = _pack(op, module)
                 data |= packed
                 buffers += [Buffer(name, array.nbytes, constant=True) for name, array in packed.items()]
             operations.append(op)
         return replace(module, operations=tuple(operations), buffers=tuple(buffers), data=data)
 
 
-def _pack(op: ArrayLayer, weights: Array, plan: Plan) -> tuple[ArrayLayer, dict[str, Array]]:
+def _pack(op: ArrayLayer, module: TileProgram) -> tuple[ArrayLayer, dict[str, Array]]:
     if op.mapping is None:
         raise ValueError(f"{op.name}: pack needs tile first")
+    weights, plan = np.asarray(module.data[op.weights]), module.plan
     groups = terms.to_groups(weights).reshape(len(weights), -1, GROUP_SIZE).swapaxes(0, 1)  # [G, O, 16]
     alphas = [level.alpha for level in plan.layers[op.layer].levels]
     # a reduction tile of a 1 x 1 layer is whole groups; other layers have one
@@ -56,7 +56,11 @@ def _pack(op: ArrayLayer, weights: Array, plan: Plan) -> tuple[ArrayLayer, dict[
     tile_n = op.mapping.channels
     tiles_k, tiles_n = -(-len(groups) // tile_g), -(-groups.shape[1] // tile_n)
     tiles = _cut(groups, tiles_k, tile_g, tiles_n, tile_n)
-    kind, encoded = choose(tiles, alphas, plan.usual_levels)
+    limits = None
+    if op.limits is not None:
+        of_levels = np.asarray(module.data[op.limits]).transpose(0, 2, 1)[..., None]  # [L, G, O, 1]
+        limits = np.stack([_cut(own, tiles_k, tile_g, tiles_n, tile_n)[..., 0] for own in of_levels])
+    kind, encoded = choose(tiles, alphas, plan.usual_levels, limits)
     directory = np.zeros(len(tiles), directory_dtype(len(alphas)))
     directory["offset"] = encoded.offset
     directory["groups"] = tile_g * tile_n
@@ -70,9 +74,9 @@ def _pack(op: ArrayLayer, weights: Array, plan: Plan) -> tuple[ArrayLayer, dict[
 
 
 def _cut(groups: Array, tiles_k: int, tile_g: int, tiles_n: int, tile_n: int) -> Array:
-    """Tiles [K·N, g, n, 16] of [G, O, 16]; groups beyond the last group or channel are empty."""
+    """Tiles [K·N, g, n, …] of [G, O, …]; groups beyond the last group or channel are empty."""
     missing_g, missing_n = tiles_k * tile_g - groups.shape[0], tiles_n * tile_n - groups.shape[1]
     if missing_g or missing_n:
         groups = np.pad(groups, ((0, missing_g), (0, missing_n), (0, 0)))
-    tiles = groups.reshape(tiles_k, tile_g, tiles_n, tile_n, GROUP_SIZE).swapaxes(1, 2)
-    return tiles.reshape(-1, tile_g, tile_n, GROUP_SIZE)
+    tiles = groups.reshape(tiles_k, tile_g, tiles_n, tile_n, -1).swapaxes(1, 2)
+    return tiles.reshape(-1, tile_g, tile_n, tiles.shape[-1])

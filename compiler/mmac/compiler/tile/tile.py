@@ -26,7 +26,7 @@ from mmac.compiler.tile import (
 )
 from mmac.compiler.tile.allocate import ALIGNMENT, Placement
 from mmac.compiler.tile.formats import group_bytes, likely_format
-from mmac.compiler.tile.groups import map_layer, weights_of_parts
+from mmac.compiler.tile.groups import data_of_parts, map_layer
 from mmac.compiler.tile.ir import (
     ArrayLayer,
     ArrayMapping,
@@ -84,7 +84,7 @@ class Tile(Pass[ir.Model, TileProgram]):
                         return layer_mapping(same, named.setdefault(same, op.name))
 
                     parts = map_layer(op, search, self.target.array.columns)
-                    data.update(weights_of_parts(op, parts, weights))
+                    data.update(data_of_parts(op, parts, module.data))
                     return parts
                 case VectorOp():
                     return (replace(op, mapping=BoxMapping(_vector_box(op, Rings(self.target.scratchpads)))),)

@@ -1,0 +1,133 @@
+"""What a user may say about budgets: one table for each layer, checked key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmac.isa.errors import MalformedError
+from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
+
+Budgets = Mapping[str, Mapping[str, Any]]
+"""For each layer name, glob or position a table of budgets; `docs/budgets.md` describes it."""
+
+LIMITS = {"alpha": MAX_ALPHA, "beta": MAX_BETA}
+
+ALPHA_KEYS = ("alpha", "alpha_of_channels", "alpha_of_groups", "spend")
+"""Keys that say how α is given; `spend` needs `alpha`, the others are alternatives."""
+
+_KEYS = (*ALPHA_KEYS, "beta", "keep")
+
+_WORDS = {"keep": "all", "spend": "largest"}
+
+_DEPTHS = {"alpha_of_channels": 1, "alpha_of_groups": 2}
+"""Axes of what is given below the layer: [channels], [channels, groups]; one more if it differs by level."""
+
+
+def check_budgets(document: object, where: str, levels: Sequence[Level] | None = None) -> None:
+    """Check everything that can be told without the model.
+
+    Args:
+        document: what a budget file holds.
+        where: what to call it in errors.
+        levels: levels of the program, which lists must have as many numbers as; None for any.
+
+    Raises:
+        MalformedError: names layer, key, level, value and range.
+    """
+    if not isinstance(document, Mapping):
+        raise MalformedError(where, f"a {type(document).__name__}", "one table per layer name, glob or position")
+    for name, entry in document.items():
+        _check_entry(f"{where}: {name}", name, entry, levels)
+
+
+def _check_entry(where: str, name: str, entry: object, levels: Sequence[Level] | None) -> None:
+    known, hint = "a table with " + ", ".join(_KEYS), f'such as ["{name}"] alpha = 12'
+    if not isinstance(entry, Mapping) or not entry:
+        raise MalformedError(where, _shown(entry), known, hint)
+    if unknown := sorted(entry.keys() - set(_KEYS)):
+        raise MalformedError(where, f"the key {unknown[0]!r}", known, hint)
+    for key, word in _WORDS.items():
+        if entry.get(key, word) != word:
+            raise MalformedError(f"{where}: {key}", f"{entry[key]!r}", f'{key} = "{word}"')
+    if "spend" in entry and "alpha" not in entry:
+        raise MalformedError(f"{where}: spend", "no alpha beside it", "alpha, the terms per group to spend on average")
+    ways = [key for key in ALPHA_KEYS if key in entry and key != "spend"]
+    if len(ways) > 1:
+        raise MalformedError(where, " and ".join(ways), "one of them")
+    for key in LIMITS:
+        if key in entry:
+            numbers_of_levels(f"{where}: {key}", key, entry[key], levels)
+    for key in _DEPTHS:
+        if key in entry:
+            below_layer(f"{where}: {key}", key, entry[key], levels)
+
+
+def numbers_of_levels(where: str, key: str, given: object, levels: Sequence[Level] | None) -> list[int]:
+    """The budgets of a layer, one for each level, out of one number or a list.
+
+    Raises:
+        MalformedError: see `check_budgets`.
+    """
+    if not isinstance(given, list | tuple):
+        _check_numbers(where, np.array([given], object), LIMITS[key])
+        return [given] * (1 if levels is None else len(levels))  # type: ignore[list-item]  # it has been checked
+    if not given or (levels is not None and len(given) != len(levels)):
+        raise MalformedError(where, f"{len(given)} numbers", f"one for each of the {_count(levels)} levels")
+    for number, value in enumerate(given):
+        _check_numbers(_at(where, number, levels), np.array([value], object), LIMITS[key])
+    _check_rising(where, np.array(given), levels)
+    return list(given)
+
+
+def below_layer(where: str, key: str, given: object, levels: Sequence[Level] | None) -> np.ndarray[Any, Any]:
+    """α below the layer: int64 [1 or levels, channels (, groups)].
+
+    Raises:
+        MalformedError: see `check_budgets`.
+    """
+    depth = _DEPTHS[key]
+    allowed = "a number for each " + ("output channel" if depth == 1 else "group of each output channel")
+    try:
+        array = np.array(given)
+        if array.ndim not in (depth, depth + 1) or not array.size or array.dtype.kind not in "iu":
+            raise ValueError
+    except ValueError:  # lists of different lengths too
+        raise MalformedError(where, _shown(given), f"{allowed}, or that for each level") from None
+    if array.ndim == depth:
+        array = array[None]
+    elif levels is not None and len(array) != len(levels):
+        raise MalformedError(where, f"{len(array)} lists", f"one for each of the {len(levels)} levels")
+    for number, own in enumerate(array):
+        _check_numbers(_at(where, number, levels), own.ravel().astype(object), MAX_ALPHA)
+    _check_rising(where, array, levels)
+    return array
+
+
+def _check_numbers(where: str, numbers: np.ndarray[Any, Any], limit: int) -> None:
+    for number in numbers:
+        if type(number) is not int or not 1 <= number <= limit:
+            raise MalformedError(where, f"{number!r}", f"whole numbers in 1…{limit}")
+
+
+def _check_rising(where: str, array: np.ndarray[Any, Any], levels: Sequence[Level] | None) -> None:
+    falls = np.argwhere(np.diff(array, axis=0) < 0)
+    if len(falls):
+        level, *place = falls[0].tolist()
+        low, high = array[(level, *place)], array[(level + 1, *place)]
+        raise MalformedError(_at(where, level + 1, levels), f"{high} after {low}", "a budget that does not fall")
+
+
+def _at(where: str, number: int, levels: Sequence[Level] | None) -> str:
+    return f"{where} at level {number if levels is None or number >= len(levels) else levels[number]}"
+
+
+def _count(levels: Sequence[Level] | None) -> str:
+    return "" if levels is None else str(len(levels))
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= 60 else text[:57] + "…"
