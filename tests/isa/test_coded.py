@@ -42,8 +42,7 @@ def by_definition(tile: IntArray, kept: list[list[int]], alphas: list[int]) -> t
     counts = kept[-1]
     ragged = kept != [[min(count, alpha) for count in counts] for alpha in alphas]
     most = max(counts)
-    stream = [most, *as_bytes([count == most for count in counts]), *(count for count in counts if count < most)]
-    stream = [128] if ragged else stream
+    stream = [128] if ragged else [most, *section([most - count for count in counts])]
     ends = []
     for low, high in pairwise([[0] * len(groups), *kept]):
         if ragged:
@@ -152,18 +151,21 @@ def test_a_mutated_stream_decodes_to_terms_in_order_or_a_typed_error(
     assert (found.kept <= np.reshape(alphas, (-1, 1, 1))).all()
 
 
+ONE = [0, 0x7F]
+"""A section of one number, 0."""
+
+
 @pytest.mark.parametrize(
     ("data", "found"),
     [
         ([], "ends too early"),
-        ([2, 0x80], "ends too early"),
-        ([65, 0x80, 0, 0, 0], "groups of 65 terms; at most 64"),
-        ([1, 0xC0, 0, 0, 0x7F], "flags of groups that are not there"),
-        ([1, 0x00, 1, 0, 0, 0x7F], "as many terms as the most, without its flag"),
-        ([1, 0x80, 7, 0, 0x7F], "k = 7; 0…6"),
-        ([1, 0x80, 0, 0, 0x7F, 0], "1 bytes too many"),
-        ([1, 0x80, 0, 0, 0xFF], "ends too early"),
-        ([1, 0x80, 6, *[0] * 7, 0xDF], "beyond the last place"),
+        ([2, *ONE], "ends too early"),
+        ([65, *ONE, 0, 0], "groups of 65 terms; at most 64"),
+        ([1, 0, 0xDF], "a group of fewer than no terms"),
+        ([1, *ONE, 7, 0, 0x7F], "k = 7; 0…6"),
+        ([1, *ONE, 0, 0, 0x7F, 0], "1 bytes too many"),
+        ([1, *ONE, 0, 0, 0xFF], "ends too early"),
+        ([1, *ONE, 6, *[0] * 7, 0xDF], "beyond the last place"),
         ([128], "ends too early"),
         ([128, 6, *[0x80] * 6, 0xBF], "a group of 127 terms; at most 64 at this level"),
         ([128, 7, 0x7F], "k = 7; 0…6"),

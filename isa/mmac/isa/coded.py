@@ -13,10 +13,10 @@ A *section* of n numbers is
 A section without numbers is empty. Bits are counted from the highest of a byte.
 
 A *nested* stream, in which every group has the same budget, begins with a byte with the most terms that any group keeps
-at the highest level, a bit for each group, 1 if it keeps as many, and a byte for every other group with the number that
-it keeps. Then come the increments, each a section with the gaps and signs of its terms in (group, rank) order: those of
-ranks α(l-1) … α(l) - 1. A *ragged* stream, of groups with budgets of their own, begins with the byte 128, and each
-increment with a section (without signs) that says how many terms each group has in it.
+at the highest level, and a section (without signs) that says by how many each group keeps fewer. Then come the
+increments, each a section with the gaps and signs of its terms in (group, rank) order: those of ranks
+α(l-1) … α(l) - 1. A *ragged* stream, of groups with budgets of their own, begins with the byte 128, and each increment
+with a section (without signs) that says how many terms each group has in it.
 
 Every zero of the unary part ends a number, so that all of a section are found at once: by whoever counts zeros here, by
 a decoder of many terms per cycle in hardware. The mixed code words of a plain Rice code would have to be followed one
@@ -102,17 +102,9 @@ def _header(count: Bytes, ragged: npt.NDArray[np.bool_]) -> tuple[Bytes, Ints]:
     """What comes before the increments of each tile, and its size: nothing for a tile without groups."""
     if not count.shape[1]:
         return np.empty(0, np.uint8), np.zeros(len(count), np.int64)
-    most = count.max(axis=1, initial=0, keepdims=True)
-    full = count == most
-    flags = np.concatenate([most, np.packbits(full, axis=1)], axis=1)
-    flags[ragged, 0] = _RAGGED
-    short = np.where(ragged, 0, np.count_nonzero(~full, axis=1))
-    flag_bytes = np.where(ragged, 1, flags.shape[1])
-    size = flag_bytes + short
-    out = np.empty(int(size.sum()), np.uint8)
-    out[_ranges(_before(size), flag_bytes)] = flags[np.arange(flags.shape[1]) < flag_bytes[:, None]]
-    out[_ranges(_before(size) + flag_bytes, short)] = count[~full & ~ragged[:, None]]
-    return out, size
+    most = count.max(axis=1, keepdims=True)
+    missing = _section((most - count)[~ragged].ravel(), np.where(ragged, 0, count.shape[1]))
+    return _joined((np.where(ragged, np.uint8(_RAGGED), most[:, 0]), np.ones(len(count), np.int64)), missing)
 
 
 def places(codes: Bytes) -> Bytes:
@@ -252,16 +244,12 @@ class _Reader:
         ragged = most == _RAGGED
         if most[~ragged].max(initial=0) > MAX_ALPHA:
             raise MalformedError(self._where, f"groups of {most[~ragged].max()} terms", f"at most {MAX_ALPHA}")
-        flags = np.zeros((tiles, -(-groups // 8)), np.uint8)
-        flags[~ragged] = self._take(np.where(ragged, 0, flags.shape[1])).reshape(-1, flags.shape[1])
-        full = np.unpackbits(flags, axis=1).view(np.bool_)
-        if full[:, groups:].any():
-            raise MalformedError(self._where, "flags of groups that are not there", "zeros")
-        short = ~full[:, :groups] & ~ragged[:, None]
+        missing, _ = self.section(np.where(ragged, 0, groups), signed=False)
         count = np.repeat(most[:, None], groups, axis=1)
-        count[short] = self._take(np.count_nonzero(short, axis=1))
-        if (short & (count >= most[:, None])).any():
-            raise MalformedError(self._where, "a group of as many terms as the most, without its flag", "fewer")
+        fewer = missing.reshape(-1, groups)
+        if (fewer > most[~ragged, None]).any():
+            raise MalformedError(self._where, "a group of fewer than no terms", f"0…{MAX_ALPHA}")
+        count[~ragged] -= fewer
         return count, ragged
 
     def kept(self, count: Bytes, ragged: npt.NDArray[np.bool_], low: Bytes, alpha: int) -> Bytes:
