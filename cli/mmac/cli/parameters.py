@@ -57,6 +57,12 @@ _COMPILATION = (
         show_default=True,
         help="Fit bias and scale of each level to the samples.",
     ),
+    click.option(
+        "--reorder/--no-reorder",
+        default=False,
+        show_default=True,
+        help="Sort channels by the terms that they keep, for layers whose groups differ.",
+    ),
     target_option,
     dim_option,
 )
@@ -75,6 +81,7 @@ def compile_options(
     calibration: str | None,
     calibration_method: str,
     correct: bool,
+    reorder: bool,
     target: str | None,
     dims: Sequence[str],
 ) -> Options:
@@ -90,6 +97,7 @@ def compile_options(
         calibration=read_calibration(calibration) if calibration else None,
         method=calibration_method,
         correct=correct,
+        reorder=reorder,
         target=target or Options.target,
         dims=parse_dims(dims),
     )

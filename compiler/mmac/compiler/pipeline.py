@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mmac.compiler.emit import Emit
 from mmac.compiler.frontend import ImportModel
-from mmac.compiler.graph import Budget, Correct, Fold, Partition, Quantize, Terms
+from mmac.compiler.graph import Budget, Correct, Fold, Partition, Quantize, Reorder, Terms
 from mmac.compiler.passes import Pass
 from mmac.compiler.tile import Allocate, Pack, Schedule, Tile, TileProgram
 from mmac.compiler.tile.check import check
@@ -42,6 +42,7 @@ class Options:
         calibration: input name to array [samples, …]; None calibrates on one synthetic sample, with a warning.
         method: calibrator of onnxruntime: ``minmax``, ``entropy`` or ``percentile``.
         correct: fit bias and scale of each level to the calibration samples (`mmac.compiler.graph.Correct`).
+        reorder: sort channels by the terms that they keep (`mmac.compiler.graph.Reorder`).
         target: name of a packaged target or path of a TOML file.
         dims: numbers for symbolic input dimensions.
     """
@@ -51,6 +52,7 @@ class Options:
     calibration: Mapping[str, npt.NDArray[np.generic]] | None = None
     method: str = "minmax"
     correct: bool = True
+    reorder: bool = False
     target: str = "vc707"
     dims: Mapping[str, int] = field(default_factory=dict)
 
@@ -79,6 +81,7 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
         Partition(),
         Correct(options.calibration, options.correct),
         Terms(),
+        Reorder(options.reorder),
         Tile(machine),
         Pack(),
         Schedule(machine),
@@ -87,10 +90,8 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
     )
 
 
-PASS_NAMES = tuple(
-    p.name
-    for p in (ImportModel, Fold, Quantize, Budget, Partition, Correct, Terms, Tile, Pack, Schedule, Allocate, Emit)
-)
+_PASSES = ImportModel, Fold, Quantize, Budget, Partition, Correct, Terms, Reorder, Tile, Pack, Schedule, Allocate, Emit
+PASS_NAMES = tuple(p.name for p in _PASSES)
 
 
 def run_passes(

@@ -9,6 +9,7 @@ from mmac.compiler.graph.fold import Fold
 from mmac.compiler.graph.partition import REASON, UNIT, Partition
 from mmac.compiler.graph.quality import noted_sqnr
 from mmac.compiler.graph.quantize import CALIBRATION, Quantize
+from mmac.compiler.graph.reorder import Reorder
 from mmac.compiler.graph.terms import Terms
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Fold",
     "Partition",
     "Quantize",
+    "Reorder",
     "Terms",
     "noted_sqnr",
     "run",

@@ -35,6 +35,7 @@ class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
     `budgets` are the (α, β) at each level that counts (`Plan.usual`), `group_terms` the most terms of any weight group;
+    `profile` is, at each of these levels, the most terms that any group of each output channel keeps, if they differ.
     `format` is how the weights are likely to be stored, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
     global buffer.
     """
@@ -46,6 +47,7 @@ class LayerShape:
     budgets: tuple[tuple[int, int], ...]
     group_terms: int
     format: TermFormat = TermFormat.PLAIN
+    profile: tuple[tuple[int, ...], ...] | None = None
     x_on_chip: bool = False
     y_on_chip: bool = False
     weights_on_chip: bool = False
@@ -219,8 +221,9 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     port = target.port(Queue.WEIGHTS, shape.weights_on_chip)
     next_w = formulas.dma_cycles(port, formulas.transfer_bytes(port, _NEXT_BYTES))
     costs = []
-    for alpha, beta in _compared(shape):
-        product = _product_cycles(shape, target, tiles, splits, alpha, beta)
+    for level in _compared(shape):
+        alpha = min(shape.budgets[level][0], shape.group_terms)
+        product, busy = _products(shape, target, tiles, splits, level)
         load_w = _weight_cycles(shape, target, tiles, alpha)
         orders = []
         for x_loads, w_loads in loads_of:
@@ -228,18 +231,34 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
             w_count = np.where(cuts > 1, steps, w_loads)
             weights = load_w * w_count
             behind = np.where(w_count > SLOTS, next_w, 0)
-            computed = (load_x + store + behind)[:, None] + product * steps[:, None]
+            computed = (load_x + store + behind)[:, None] + busy * (steps // channel_tiles)[:, None]
             moved = np.maximum(np.maximum(loads, weights) + store, load_x + store * (pixel_tiles * channel_tiles))
             orders.append(np.maximum(computed, (moved + behind)[:, None] + product))
         costs.append(np.stack(orders))
     return np.stack(costs)
 
 
-def _compared(shape: LayerShape) -> list[tuple[int, int]]:
-    """Budgets at which mappings are compared, ends included: costs are nearly linear in between."""
+def _compared(shape: LayerShape) -> list[int]:
+    """Levels at which mappings are compared, ends included: costs are nearly linear in between."""
     last = len(shape.budgets) - 1
-    chosen = [shape.budgets[last * i // (_LEVELS - 1)] for i in range(_LEVELS)]
-    return sorted({(min(alpha, shape.group_terms), beta) for alpha, beta in chosen})
+    chosen = {shape.budgets[last * i // (_LEVELS - 1)]: last * i // (_LEVELS - 1) for i in range(_LEVELS)}
+    return sorted(chosen.values())
+
+
+def _products(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, level: int) -> tuple[Ints, Ints]:
+    """[T, S (+ 1)] cycles of the longest `mmac`, and of those of all channel tiles together."""
+    alpha, beta = min(shape.budgets[level][0], shape.group_terms), shape.budgets[level][1]
+    longest = _product_cycles(shape, target, tiles, splits, alpha, beta)
+    channel_tiles = -(-shape.y[3] // tiles[:, 3])
+    if shape.profile is None:
+        return longest, longest * channel_tiles[:, None]
+    own, together = np.array(shape.profile[level]), np.zeros_like(longest)
+    for channels in np.unique(tiles[:, 3]).tolist():
+        these = tiles[:, 3] == channels
+        starts = np.arange(0, len(own), channels)
+        for terms, count in zip(*np.unique(np.maximum.reduceat(own, starts), return_counts=True), strict=True):
+            together[these] += int(count) * _product_cycles(shape, target, tiles[these], splits, int(terms), beta)
+    return longest, together
 
 
 _NEXT_BYTES = 1 << 15

@@ -75,12 +75,14 @@ class Tile(Pass[ir.Model, TileProgram]):
             match op:
                 case ArrayLayer():
                     weights = np.asarray(module.data[op.weights])
-                    shape = layer_shape(op, weights, module.plan)
+                    limits = None if op.limits is None else np.asarray(module.data[op.limits])
+                    shape = layer_shape(op, weights, module.plan, limits)
                     x, y = op.x.buffer in on_chip, op.y.buffer in on_chip
                     shape = replace(shape, x_on_chip=x, y_on_chip=y, weights_on_chip=resident)
 
                     def search(part: ArrayLayer) -> ArrayMapping:
-                        same = replace(shape, x=part.x.shape, y=part.y.shape, groups=part.groups)
+                        profile = shape.profile if part.groups == op.groups else None
+                        same = replace(shape, x=part.x.shape, y=part.y.shape, groups=part.groups, profile=profile)
                         return layer_mapping(same, named.setdefault(same, op.name))
 
                     parts = map_layer(op, search, self.target.array.columns)
@@ -121,12 +123,19 @@ def _fits_whole(module: TileProgram, weights_bytes: int, room_bytes: int) -> boo
     return max((bases[b.name] + b.size_bytes for b in activations), default=weights_bytes) <= room_bytes
 
 
-def layer_shape(op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan) -> mapping.LayerShape:
+def layer_shape(
+    op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan, limits: npt.NDArray[np.uint8] | None = None
+) -> mapping.LayerShape:
     """What the mapping search needs to know of a layer."""
     budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
-    most = min(int(terms.group_term_count(weights).max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
-    format = likely_format(terms.group_term_count(weights), [alpha for alpha, _ in budgets])
-    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, format)
+    count = terms.group_term_count(weights)
+    most = min(int(count.max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
+    alphas = [alpha for alpha, _ in budgets]
+    own = np.reshape(alphas, (-1, 1, 1)) if limits is None else limits[list(plan.usual_levels)]
+    kept = np.minimum(count, own).max(axis=2)  # [levels, channels]
+    profile = tuple(map(tuple, kept.tolist())) if (kept != kept[:, :1]).any() else None
+    format = likely_format(count, alphas)
+    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, format, profile)
 
 
 def _vector_box(op: VectorOp, rings: Rings) -> Dims:
