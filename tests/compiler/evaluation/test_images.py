@@ -65,7 +65,7 @@ def test_layouts(folder: Path, shape: tuple[int, ...], dtype: str) -> None:
 def test_scaled_and_cropped_as_by_torchvision(
     tmp_path: Path, size: tuple[int, int], resize: int | None, scaled: tuple[int, int]
 ) -> None:
-    """Resize (shorter side, bilinear, longer side rounded down), CenterCrop (padded with black), ToTensor, Normalize."""
+    """Resize (shorter side, bilinear, the longer rounded down), CenterCrop (padded with black), ToTensor, Normalize."""
     (tmp_path / "a").mkdir()
     picture = Image.fromarray(pixels(*size))
     picture.save(tmp_path / "a/x.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from mmac.runtime import estimate
 from tests.compiler.evaluation.classifier import CLASSES, LEVELS, images, original, program, scores
 from tests.runtime.programs import Builder
 
-COUNT = 70
+COUNT = 80
 DATA = images(COUNT, 5)
 LABELS = np.random.default_rng(2).integers(0, CLASSES, COUNT)
 SAMPLES = Samples({"image": DATA}, LABELS)
@@ -39,7 +41,7 @@ def expected() -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("batch", [1, 9])
 def test_accuracy_is_that_of_one_image_after_the_other(batch: int, expected: list[dict[str, float]]) -> None:
-    """70 images are no multiple of a batch of 9, nor of a part."""
+    """80 images are no multiple of a batch of 9, nor of a part."""
     seen: list[tuple[int, int]] = []
     found = evaluate(program(batch), SAMPLES, progress=lambda what, done, count: seen.append((done, count)))
     assert shares(found) == expected
@@ -54,38 +56,38 @@ def test_accuracy_is_that_of_one_image_after_the_other(batch: int, expected: lis
 
 
 def test_processes_give_the_same(expected: list[dict[str, float]]) -> None:
-    found = evaluate(program(), SAMPLES, jobs=2)
-    assert shares(found) == expected
-    nan = DATA.copy()
-    nan[-1, 0, 0, 0] = np.nan
-    with pytest.raises(MalformedError, match="input 'image': contains NaN"):
-        evaluate(program(), Samples({"image": nan}, LABELS), jobs=2)
+    assert shares(evaluate(program(), SAMPLES, jobs=2)) == expected
 
 
 def test_a_process_that_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Deadly(Samples):
-        def inputs(self):
-            raise SystemExit
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, jobs: int, *_: object) -> None:
+            super().__init__(jobs)
 
-    monkeypatch.setattr(runner, "_run", _die)
+    def run(samples: Samples) -> None:
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(runner, "_run", run)
     with pytest.raises(ResourceError, match="jobs: a process ended early; memory for all of them; give fewer jobs"):
         evaluate(program(), SAMPLES, jobs=2)
 
 
-def _die(samples: Samples) -> None:
-    import os
-
-    os._exit(1)
+def test_a_sample_that_the_program_does_not_take() -> None:
+    data = DATA.copy()
+    data[-1, 0, 0, 0] = np.nan
+    with pytest.raises(MalformedError, match="input 'image': contains NaN"):
+        evaluate(program(), Samples({"image": data}, LABELS))
 
 
 def test_some_levels_and_samples() -> None:
     found = evaluate(program(), SAMPLES, levels=[2, 0], samples=3)
     assert [row.level for row in found.levels] == ["full", "2x1"]
-    chosen = [0, 34, 69]
+    chosen = [0, 40, 79]
     for row, level in zip(found.levels, (2, 0), strict=True):
         assert row.metrics["top1"] == (scores(DATA[chosen], level).argmax(1) == LABELS[chosen]).mean()
     for wrong in (0, COUNT + 1):
-        with pytest.raises(UsageError, match=f"samples: {wrong}; 1…70, as many as the dataset has"):
+        with pytest.raises(UsageError, match=f"samples: {wrong}; 1…80, as many as the dataset has"):
             evaluate(program(), SAMPLES, samples=wrong)
     with pytest.raises(UsageError, match="jobs: 0; 1 or more processes"):
         evaluate(program(), SAMPLES, jobs=0)
@@ -124,7 +126,7 @@ def test_originals_that_are_none(tmp_path: Path, content: bytes | str, message: 
         elif content == "image":
             other.graph.input[0].name = other.graph.node[0].input[0] = "picture"
         else:
-            other.graph.output[0].name = other.graph.node[3].output[0] = "points"
+            other.graph.output[0].name = other.graph.node[4].output[0] = "points"
         onnx.save(other, path)
     with pytest.raises(MalformedError) as raised:
         evaluate(program(), SAMPLES, original=path)
@@ -170,15 +172,15 @@ def several(*shapes: tuple[int, ...]) -> Program:
 
 def test_programs_without_batches() -> None:
     different = several((2, 3, 4, 4), (1, 3, 4, 4))
-    data = {f"in{i}": np.zeros((2, 3, 4, 4), np.uint8) for i in range(2)}
+    data = {f"in{i}": np.zeros((2, 4, 3, 4), np.uint8) for i in range(2)}
     metric = user_metric(lambda outputs, labels: 0.0, "mine", 2)
-    expected = r"inputs of .*: in0 \[2, 3, 4, 4\], in1 \[1, 3, 4, 4\]; a first axis for samples, the same for all"
+    expected = r"inputs of .*: in0 \[2, 4, 3, 4\], in1 \[1, 4, 3, 4\]; a first axis for samples, the same for all"
     with pytest.raises(UsageError, match=expected):
         evaluate(different, Samples(data, np.zeros(2)), metric)
 
 
 def test_default_metric_needs_scores() -> None:
-    data = Samples({"in0": np.zeros((2, 3, 4, 4), np.uint8)}, np.zeros(2, int))
-    with pytest.raises(UsageError, match=r"output 'out0': shape \[1, 3, 4, 4\], not a score for each of several"):
+    data = Samples({"in0": np.zeros((2, 4, 3, 4), np.uint8)}, np.zeros(2, int))
+    with pytest.raises(UsageError, match=r"output 'out0': shape \[1, 4, 3, 4\], not a score for each of several"):
         evaluate(several((1, 3, 4, 4)), data)
     assert classification(program().outputs, LABELS).names == ("top1", "top5")
