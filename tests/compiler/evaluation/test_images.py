@@ -50,7 +50,8 @@ def test_classes_are_folders_in_the_order_of_their_names(folder: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_layouts(folder: Path, shape: tuple[int, ...], dtype: str) -> None:
     array = read_dataset(folder, port(*shape, dtype=dtype)).inputs()["image"]
-    assert (array.shape, array.dtype) == ((3, *shape[1:]), dtype)
+    assert array.shape == (3, *shape[1:])
+    assert array.dtype.name == dtype
     values = array[2].reshape(-1, 8, 10) if shape[1] != 8 else np.moveaxis(array[2].reshape(8, 10, -1), 2, 0)
     colours = pixels(8, 10, 1)
     grey = np.asarray(Image.fromarray(colours).convert("L"))[..., None]
@@ -102,6 +103,15 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
     Image.fromarray(pixels(8, 8)).save(tmp_path / "loose.png")
     with pytest.raises(UsageError, match="no images; one folder for each class, with images in it"):
         read_dataset(tmp_path, port(1, 3, 8, 8))
+
+
+def test_a_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rglob(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rglob", rglob)
+    with pytest.raises(UsageError, match=r"cannot be read \(Permission denied\); a folder of images"):
+        read_dataset(folder, port(1, 3, 8, 10))
 
 
 def test_a_damaged_image(folder: Path) -> None:

@@ -167,14 +167,16 @@ def read_folder(path: str | os.PathLike[str], ports: Sequence[Port], preprocessi
         raise UsageError(str(path), f"the model has {len(ports)} inputs: {names}", "one", "give an .npz file")
     layout = Layout.of(ports[0])
     _check(preprocessing, layout)
-    classes = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    files = [
-        (file, number) for number, folder in enumerate(classes) for file in sorted(folder.rglob("*")) if _is_image(file)
-    ]
+    try:
+        classes = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        found = [sorted(file for file in folder.rglob("*") if _is_image(file)) for folder in classes]
+    except OSError as error:
+        raise UsageError(str(path), f"cannot be read ({error.strerror})", "a folder of images") from None
+    files = tuple(file for each in found for file in each)
     if not files:
         raise UsageError(str(path), "no images", "one folder for each class, with images in it")
-    labels = np.array([number for _, number in files], np.int64)
-    return ImageFolder(tuple(file for file, _ in files), labels, layout, preprocessing)
+    labels = np.repeat(np.arange(len(classes)), [len(each) for each in found])
+    return ImageFolder(files, labels, layout, preprocessing)
 
 
 def _is_image(file: Path) -> bool:

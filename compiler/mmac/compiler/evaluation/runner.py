@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -174,12 +173,15 @@ def _in_processes(runner: Runner, parts: Iterator[Dataset], jobs: int) -> Iterat
     try:
         # spawned: a fork would take over locks that other threads hold
         with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (runner,)) as pool:
-            for part in parts:
-                waiting.append(pool.submit(_run, part))
-                if len(waiting) > 2 * jobs:
+            try:
+                for part in parts:
+                    waiting.append(pool.submit(_run, part))
+                    if len(waiting) > 2 * jobs:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
     except BrokenProcessPool as error:
         raise ResourceError("jobs", "a process ended early", "memory for all of them", "give fewer jobs") from error
 
@@ -189,8 +191,7 @@ _RUNNERS: list[Runner] = []
 
 
 def _begin(runner: Runner) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word; the process that waits for it speaks
     _RUNNERS.append(runner)
 
 
