@@ -9,7 +9,7 @@ images of the Debian package dataset-fashion-mnist; without it on the 300 that a
 Verdicts are computed from the figures, beside those that were published, which are labelled as quoted.
 
 Needs the extras `bench` (EfficientNet-Lite0) and `report` (plots; without it there are tables and JSON only). Takes
-about 15 minutes of one core.
+about a quarter of an hour of one core.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few levels and images of the bundled classifier")
     parser.add_argument(
-        "--photographs", type=int, default=48, metavar="N", help="windows of them; default: %(default)s"
+        "--photographs", type=int, default=96, metavar="N", help="windows of them; default: %(default)s"
     )
     parser.add_argument("--out-dir", type=Path, default=Path("paper"), help="default: %(default)s")
     args = parser.parse_args()

@@ -133,9 +133,10 @@ MAX_SHOWN = 2.5
 """Where figures show all terms: hardly any group has more, and at 4 they would leave little room for the rest."""
 
 
-def _noise(subject: Subject) -> float:
-    """Standard error of a difference between two levels in points, for one in ten samples that differ."""
-    return float(100 * np.sqrt(0.1 / len(subject.data)))
+def _standard_error(subject: Subject, pairs: Sequence[tuple[Point, Point]]) -> float:
+    """Of a difference between two levels, in points; in the mean, and as if each had samples of its own."""
+    shares = np.array([[low.percent, high.percent] for low, high in pairs]) / 100
+    return float(100 * np.sqrt((shares * (1 - shares)).sum(axis=1) / len(subject.data)).mean())
 
 
 def _beta_verdict(subject: Subject, points: Sequence[Point], corrected: bool) -> str:
@@ -145,14 +146,14 @@ def _beta_verdict(subject: Subject, points: Sequence[Point], corrected: bool) ->
     gains = [high.percent - low.percent for low, high in pairs]
     decibels = [high.sqnr_db - low.sqnr_db for low, high in pairs]
     above, louder = (sum(gain > 0 for gain in each) for each in (gains, decibels))
-    mean, noise = float(np.mean(gains)), _noise(subject)
-    verdict = "as published" if mean > noise else "NOT as published" if mean < -noise else "too close to tell by that"
+    mean, error = float(np.mean(gains)), _standard_error(subject, pairs)
+    verdict = "as published" if mean > 2 * error else "NOT as published" if mean < -2 * error else "too close to tell"
     return (
         f"{subject.name}, {CORRECTED[corrected]}, {LEAST_QUOTED:g} term per value or more: β = {HIGHER} is above "
         f"β = {LOWER} at {above} of {len(pairs)} α in {subject.measure}, by {mean:+.2f} points in the mean "
-        f"({min(gains):+.2f} to {max(gains):+.2f}): {verdict} (with {len(subject.data):,} samples, about {noise:.1f} "
-        f"points may be chance). In SQNR it is above at {louder} of {len(pairs)}, by {np.mean(decibels):+.1f} dB in "
-        f"the mean: {'as published' if louder == len(pairs) else 'NOT as published'}. "
+        f"({min(gains):+.2f} to {max(gains):+.2f}; {error:.2f} is the standard error of a difference with "
+        f"{len(subject.data):,} samples): {verdict}. In SQNR it is above at {louder} of {len(pairs)}, by "
+        f"{np.mean(decibels):+.1f} dB in the mean: {'as published' if louder == len(pairs) else 'NOT as published'}. "
         f"Quoted, ImageNet, g = 8: {_quoted_beta()}."
     )
 
@@ -180,17 +181,21 @@ def _alpha_verdict(subject: Subject, points: Sequence[Point], corrected: bool) -
     at = next(point for point in curve if point.terms_per_value >= ENOUGH_TERMS_PER_VALUE)
     low, most = curve[0], curve[-1]
     best = max(point.percent for point in curve if point.terms_per_value >= ENOUGH_TERMS_PER_VALUE)
-    gain = best - at.percent
+    gain, error = best - at.percent, _standard_error(subject, [(at, most)])
     near = next(point for point in curve if point.percent >= most.percent - LITTLE)
     return (
         f"{subject.name}, {CORRECTED[corrected]}, β = {HIGHER}: more than {at.terms_per_value:g} terms per value "
-        f"(α = {at.alpha} at g = {GROUP_SIZE}) gain at most {gain:.2f} points of {subject.measure} and "
-        f"{most.sqnr_db - at.sqnr_db:+.1f} dB, after {at.percent - low.percent:+.2f} points and "
-        f"{at.sqnr_db - low.sqnr_db:+.1f} dB from {low.terms_per_value:g} on: "
-        f"{'little, as published' if gain <= LITTLE else 'NOT little, unlike what was published'} "
-        f"(little: up to {LITTLE:g} point). It is within {LITTLE:g} point of all terms from "
-        f"{near.terms_per_value:g} terms per value on. Quoted, ImageNet, g = 8: {_quoted_alpha()}."
+        f"(α = {at.alpha} at g = {GROUP_SIZE}) gain at most {gain:.2f} points of {subject.measure} (standard error "
+        f"{error:.2f}) and {most.sqnr_db - at.sqnr_db:+.1f} dB, after {at.percent - low.percent:+.2f} points and "
+        f"{at.sqnr_db - low.sqnr_db:+.1f} dB from {low.terms_per_value:g} on: {_how_much(gain)}. "
+        f"It is within {LITTLE:g} point of all terms from {near.terms_per_value:g} terms per value on. "
+        f"Quoted, ImageNet, g = 8: {_quoted_alpha()}."
     )
+
+
+def _how_much(gain: float) -> str:
+    """Whether a gain is what the claim calls little."""
+    return f"little, as claimed (up to {LITTLE:g} point)" if gain <= LITTLE else "NOT little, unlike what is claimed"
 
 
 def _quoted_alpha() -> str:
@@ -201,7 +206,7 @@ def _quoted_alpha() -> str:
             figures = list(zip(each.terms_per_value, each.percent.values(), strict=True))
             beyond = [(terms, percent) for terms, percent in figures if terms >= ENOUGH_TERMS_PER_VALUE]
             gain = max(percent for _, percent in beyond) - beyond[0][1]
-            texts.append(f"{each.network} {gain:+.2f} points past {beyond[0][0]:g} terms per value")
+            texts.append(f"{each.network} {gain:+.2f} points past {beyond[0][0]:g} terms per value, {_how_much(gain)}")
     return ", ".join(texts)
 
 
@@ -267,7 +272,7 @@ def published(subjects: Sequence[tuple[Subject, Sequence[Point]]]) -> Section:
     notes = (f"quoted: {POST_TRAINING[0].source}; ImageNet, g = 8; here g = {GROUP_SIZE}: α/g is what compares",)
     table = Table("What was published", columns, rows, notes)
     verdict = (
-        "The quoted figures themselves do not agree on where enough is: "
-        f"{_quoted_alpha()}. Ours are of other networks and data, so only the shape of the curves compares."
+        f"More than {ENOUGH_TERMS_PER_VALUE:g} terms per value are claimed to gain little. Of the published figures "
+        f"themselves: {_quoted_alpha()}. Ours are of other networks and data, so only the shape of the curves compares."
     )
     return Section("Published figures", [table], [plot], [verdict])

@@ -41,24 +41,27 @@ def test_figures_as_published() -> None:
     beta, alpha, rises, correction = verdicts(points(lambda a, b: 90 + b + min(a, 20) / 20 + 0.5 * (a > 20)))
     assert "β = 3 is above β = 2 at 4 of 4 α in accuracy, by +1.00 points in the mean" in beta
     assert beta.count("as published") == 2
-    assert "NOT" not in beta + alpha
-    assert "gain at most 0.50 points of accuracy and +44.0 dB, after +0.80 points and +16.0 dB from 0.25 on" in alpha
+    assert "NOT as published" not in beta
+    assert "from 0.25 on: little, as claimed (up to 1 point)" in alpha
+    assert "gain at most 0.50 points of accuracy (standard error 0.33) and +44.0 dB" in alpha
+    assert "after +0.80 points and +16.0 dB from 0.25 on" in alpha
     assert "within 1 point of all terms from 1 terms per value on" in alpha
     assert "of 24 steps up in α, SQNR rises or stays in 24; of 20 steps up in β, SQNR rises or stays in 20" in rises
     assert "raises SQNR at 12 of 12 levels that drop terms of weights, by +1.0 dB in the mean" in correction
 
 
 def test_figures_unlike_the_published_ones() -> None:
-    beta, alpha, _, correction = verdicts(points(lambda a, b: 50 - b + a / 4, gain_db=-2))
-    assert "by -1.00 points in the mean (-1.00 to -1.00): NOT as published" in beta
+    beta, alpha, _, correction = verdicts(points(lambda a, b: 50 - 2 * b + a / 4, gain_db=-2))
+    assert "by -2.00 points in the mean (-2.00 to -2.00; 0.70 is the standard error" in beta
+    assert "with 10,000 samples): NOT as published" in beta
     assert "gain at most 11.00 points of accuracy" in alpha
-    assert "NOT little, unlike what was published" in alpha
+    assert "on: NOT little, unlike what is claimed" in alpha
     assert "raises SQNR at 0 of 12 levels" in correction
 
 
 def test_few_samples_decide_nothing() -> None:
     beta, *_ = verdicts(points(lambda a, b: 50 + b), samples=50)
-    assert "too close to tell by that (with 50 samples, about 4.5 points may be chance)" in beta
+    assert "9.99 is the standard error of a difference with 50 samples): too close to tell." in beta
 
 
 def test_falls_are_counted() -> None:
@@ -70,8 +73,8 @@ def test_falls_are_counted() -> None:
 
 def test_what_was_published_stands_beside_it() -> None:
     found = published([(subject(), points(lambda a, b: 90.0 + b))])
-    assert "ResNet-18 +0.60 points past 1.25 terms per value" in found.verdicts[0]
-    assert "MobileNet-V2 +4.53 points past 1.5 terms per value" in found.verdicts[0]
+    assert "ResNet-18 +0.60 points past 1.25 terms per value, little, as claimed" in found.verdicts[0]
+    assert "MobileNet-V2 +4.53 points past 1.5 terms per value, NOT little" in found.verdicts[0]
     (plot,) = found.plots
     assert plot.series["ResNet-18, β = 3 (quoted)"][0] == [1, 1.25, 1.5, 1.75, 2]
     assert max(plot.series["ResNet-18, β = 3 (quoted)"][1]) == 0
