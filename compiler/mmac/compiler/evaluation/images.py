@@ -159,9 +159,8 @@ def read_folder(path: str | os.PathLike[str], ports: Sequence[Port], preprocessi
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        raise UsageError(
-            str(path), "images are read by Pillow, which is not installed", hint="pip install pillow"
-        ) from (None)
+        found = "images are read by Pillow, which is not installed"
+        raise UsageError(str(path), found, hint="pip install pillow") from None
     if len(ports) != 1:
         names = ", ".join(port.name for port in ports)
         raise UsageError(str(path), f"the model has {len(ports)} inputs: {names}", "one", "give an .npz file")
@@ -169,13 +168,13 @@ def read_folder(path: str | os.PathLike[str], ports: Sequence[Port], preprocessi
     _check(preprocessing, layout)
     try:
         classes = sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        found = [sorted(file for file in folder.rglob("*") if _is_image(file)) for folder in classes]
+        images = [sorted(file for file in folder.rglob("*") if _is_image(file)) for folder in classes]
     except OSError as error:
         raise UsageError(str(path), f"cannot be read ({error.strerror})", "a folder of images") from None
-    files = tuple(file for each in found for file in each)
+    files = tuple(file for each in images for file in each)
     if not files:
         raise UsageError(str(path), "no images", "one folder for each class, with images in it")
-    labels = np.repeat(np.arange(len(classes)), [len(each) for each in found])
+    labels = np.repeat(np.arange(len(classes)), [len(each) for each in images])
     return ImageFolder(files, labels, layout, preprocessing)
 
 
