@@ -187,15 +187,19 @@ def _alpha_verdict(subject: Subject, points: Sequence[Point], corrected: bool) -
         f"{subject.name}, {CORRECTED[corrected]}, β = {HIGHER}: more than {at.terms_per_value:g} terms per value "
         f"(α = {at.alpha} at g = {GROUP_SIZE}) gain at most {gain:.2f} points of {subject.measure} (standard error "
         f"{error:.2f}) and {most.sqnr_db - at.sqnr_db:+.1f} dB, after {at.percent - low.percent:+.2f} points and "
-        f"{at.sqnr_db - low.sqnr_db:+.1f} dB from {low.terms_per_value:g} on: {_how_much(gain)}. "
+        f"{at.sqnr_db - low.sqnr_db:+.1f} dB from {low.terms_per_value:g} on: {_how_much(gain, error)}. "
         f"It is within {LITTLE:g} point of all terms from {near.terms_per_value:g} terms per value on. "
         f"Quoted, ImageNet, g = 8: {_quoted_alpha()}."
     )
 
 
-def _how_much(gain: float) -> str:
-    """Whether a gain is what the claim calls little."""
-    return f"little, as claimed (up to {LITTLE:g} point)" if gain <= LITTLE else "NOT little, unlike what is claimed"
+def _how_much(gain: float, error: float = 0) -> str:
+    """Whether a gain, of this standard error, is what the claim calls little."""
+    if gain <= LITTLE:
+        return f"little, as claimed (up to {LITTLE:g} point)"
+    if gain <= LITTLE + 2 * error:
+        return "more than little, but by less than two standard errors"
+    return "NOT little, unlike what is claimed"
 
 
 def _quoted_alpha() -> str:

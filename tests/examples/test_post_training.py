@@ -60,8 +60,9 @@ def test_figures_unlike_the_published_ones() -> None:
 
 
 def test_few_samples_decide_nothing() -> None:
-    beta, *_ = verdicts(points(lambda a, b: 50 + b), samples=50)
-    assert "9.99 is the standard error of a difference with 50 samples): too close to tell." in beta
+    beta, alpha, *_ = verdicts(points(lambda a, b: 50 + b + a / 8), samples=50)
+    assert "is the standard error of a difference with 50 samples): too close to tell." in beta
+    assert "more than little, but by less than two standard errors" in alpha
 
 
 def test_falls_are_counted() -> None:
