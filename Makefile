@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := isa runtime compiler cli tests benchmarks examples
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench paper bench-test docs clean
+.PHONY: help demo test lint types bench paper accuracy bench-test docs clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,6 +32,9 @@ bench: $(VENV)/installed-bench  ## Measure speed against onnxruntime (fetches mo
 
 paper: $(VENV)/installed-paper  ## The paper's hardware section from the model, into paper/ (fetches model files)
 	$(BIN)/python -m examples.paper_hardware
+
+accuracy: $(VENV)/installed-paper  ## Accuracy against α and β, as published? Into paper/ (fetches model files)
+	$(BIN)/python -m examples.post_training
 
 bench-test: $(VENV)/installed-bench  ## Run the tests that need real models
 	$(BIN)/python -m pytest -m models

@@ -14,7 +14,6 @@ Needs the extras `bench` (models) and `report` (plots; without it there are tabl
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,9 +21,8 @@ from pathlib import Path
 
 from examples.paper import cells, designs, levels
 from examples.paper.networks import Costs, Network
+from examples.paper.report import save, show
 from examples.paper.sections import Section
-from mmac.cli import output
-from mmac.isa.files import write_file
 from mmac.runtime.targets import Target, load_target
 
 NETWORKS = ("mobilenet_v2", "resnet18", "resnet50", "yolov5n", "lstm650")
@@ -38,35 +36,6 @@ def sections(target: Target, networks: Sequence[Network]) -> list[Section]:
     costs = [Costs(network.name, network.program(target), target) for network in networks]
     about_designs = [designs.section(each) for each in costs if each.name == "resnet18"]
     return [cells.section(target, costs), levels.section(target, networks, costs), *about_designs]
-
-
-def show(found: Sequence[Section]) -> None:
-    """Print everything but the plots."""
-    for section in found:
-        print(f"\n## {section.title}")
-        for table in section.tables:
-            print(f"\n{table.title}")
-            output.table(list(table.columns), table.text(), left=table.left)
-            for note in table.notes:
-                print(f"  {note}")
-        print()
-        for verdict in section.verdicts:
-            print(f"* {verdict}")
-
-
-def save(found: Sequence[Section], about: str, folder: Path) -> None:
-    """Write the JSON and, if plotly is installed, the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"about": about, "sections": [section.to_json() for section in found]}
-    write_file(folder / "hardware.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    print(f"\n{folder / 'hardware.json'}")
-    try:
-        from examples.paper.page import page
-    except ImportError:
-        print("note: no page with plots; that needs: pip install plotly", file=sys.stderr)
-        return
-    write_file(folder / "hardware.html", page(TITLE, about, found))
-    print(folder / "hardware.html")
 
 
 def main() -> None:
@@ -87,7 +56,7 @@ def main() -> None:
     found = sections(target, networks)
     print(about)
     show(found)
-    save(found, about, args.out_dir)
+    save(found, TITLE, about, args.out_dir, "hardware")
     print(f"{time.process_time() - begin:.0f} s of CPU", file=sys.stderr)
 
 

@@ -86,7 +86,10 @@ def test_the_map_of_the_sources_is_right() -> None:
         assert short.exists() or (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "test", "lint", "types", "bench", "bench-test", "docs", "clean"])
+TARGETS = ["help", "demo", "test", "lint", "types", "bench", "paper", "accuracy", "bench-test", "docs", "clean"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_target(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 

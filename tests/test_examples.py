@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,26 +17,39 @@ import pytest
 
 from tests.commands import ROOT, environment
 
-EXAMPLES = {"paper_hardware.py", "train_fashion_mnist.py"}
+EXAMPLES = {"paper_hardware.py", "post_training.py", "train_fashion_mnist.py"}
 
 
 def test_no_example_is_forgotten() -> None:
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == EXAMPLES
 
 
-def test_paper_hardware(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "examples.paper_hardware", "--quick", "--out-dir", str(tmp_path)]
+def run(name: str, folder: Path) -> list[dict[str, Any]]:
+    """A quick look of an example; its sections, which it prints, writes as JSON and shows on a page."""
+    line = [sys.executable, "-m", f"examples.{name}", "--quick", "--out-dir", str(folder)]
     path = os.pathsep.join(str(ROOT / part) for part in (".", "isa", "compiler", "runtime", "cli"))
     done = subprocess.run(line, cwd=ROOT, env=environment(PYTHONPATH=path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    document = json.loads((tmp_path / "hardware.json").read_text("utf-8"))
-    titles = [section["title"] for section in document["sections"]]
-    assert [title.split()[0] for title in titles] == ["§7.1", "§7.2"]
-    for section in document["sections"]:
+    (data, page) = sorted(folder.iterdir(), key=lambda file: file.suffix != ".json")
+    sections: list[dict[str, Any]] = json.loads(data.read_text("utf-8"))["sections"]
+    for section in sections:
         assert section["verdicts"]
         assert all(f"* {verdict}" in done.stdout for verdict in section["verdicts"])
-    page = (tmp_path / "hardware.html").read_text("utf-8")
-    assert all(title in page for title in titles)
+        assert section["title"] in page.read_text("utf-8")
+    return sections
+
+
+def test_paper_hardware(tmp_path: Path) -> None:
+    assert [section["title"].split()[0] for section in run("paper_hardware", tmp_path)] == ["§7.1", "§7.2"]
+
+
+def test_post_training(tmp_path: Path) -> None:
+    measured, published = run("post_training", tmp_path)
+    assert measured["title"] == "Fashion-MNIST CNN: 60 test images"
+    corrected, plain = (table["rows"] for table in measured["tables"])
+    assert [row["α"] for row in corrected] == ["8", "20", "all"]
+    assert corrected[0]["β = 3 dB"] > plain[0]["β = 3 dB"]
+    assert published["title"] == "Published figures"
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ASPLOS, SC = "ASPLOS'21", "SC'20"
@@ -79,3 +80,34 @@ RELATIVE_BASELINES = {"bmac": 27.3, "bmac_serial": 6.2, "pmac": 106.8}
 DSP_PMAC_PJ = 7.5 + (8 + 25) * 0.060
 """pJ of a multiply-accumulate of a pMAC on a DSP48E1 [modelled: 7.5 pJ (assumed, 5…10) and 8 LUT + 25 FF (measured)
 at 60 fJ each, the scale of vc707.toml]."""
+
+
+@dataclass(frozen=True)
+class TopOne:
+    """Published ImageNet accuracy after post-training term quantization: percent by α, in groups of `group_size`."""
+
+    network: str
+    group_size: int
+    beta: int
+    percent: Mapping[int, float]
+    source: str
+
+    @property
+    def terms_per_value(self) -> list[float]:
+        """α over the group size, which is what compares between group sizes."""
+        return [alpha / self.group_size for alpha in self.percent]
+
+
+_RESNET = (8, 10, 12, 14, 16)
+_MOBILENET = (12, 16, 20, 24)
+_CODE = f"{SC}, the authors' code"
+
+POST_TRAINING = (
+    TopOne("ResNet-18", 8, 2, dict(zip(_RESNET, (67.55, 68.74, 69.05, 69.18, 69.09), strict=True)), _CODE),
+    TopOne("ResNet-18", 8, 3, dict(zip(_RESNET, (67.92, 69.00, 69.50, 69.60, 69.59), strict=True)), _CODE),
+    TopOne("MobileNet-V2", 8, 2, dict(zip(_MOBILENET, (59.46, 64.76, 65.93, 66.02), strict=True)), _CODE),
+    TopOne("MobileNet-V2", 8, 3, dict(zip(_MOBILENET, (66.87, 70.83, 71.31, 71.40), strict=True)), _CODE),
+)
+
+ENOUGH_TERMS_PER_VALUE = 1.25
+"""More terms than that per weight are said to gain little (α = 20 in groups of 16 is the paper's highest level)."""

@@ -55,6 +55,19 @@ def test_accuracy_is_that_of_the_program_it_leaves(demo: tuple[Path, dict[str, o
     assert levels[3]["accuracy"] == float((np.concatenate(logits).argmax(1) == labels).mean())
 
 
+def test_evaluate_measures_the_same(demo: tuple[Path, dict[str, object], float], tmp_path: Path) -> None:
+    folder, about, _ = demo
+    with np.load(DATA / "fashion_mnist_test.npz") as data:
+        images, labels = data["images"][:, None].astype(np.float32) / np.float32(255), data["labels"]
+    np.savez(tmp_path / "test.npz", image=images, labels=labels)
+    line = ("evaluate", folder / "fashion_mnist_cnn.mmac", "--data", tmp_path / "test.npz", "--level", "14x2", "--json")
+    found = json.loads(mmac(*line, "--model", folder / "model.onnx").stdout)
+    levels = about["levels"]
+    assert isinstance(levels, list)
+    assert found["levels"][0]["metrics"]["top1"] == levels[3]["accuracy"]
+    assert found["original"]["top1"] == about["float_accuracy"]
+
+
 def test_text(tmp_path: Path) -> None:
     result = mmac("demo", "--dir", tmp_path)
     assert result.exit_code == 0

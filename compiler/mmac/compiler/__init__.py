@@ -2,7 +2,8 @@
 
     >>> from mmac.compiler import Options, compile_model
 
-`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs.
+`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs;
+`evaluate` measures a program on a labelled dataset.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmac.compiler.evaluation import evaluate as evaluate
+    from mmac.compiler.evaluation import read_dataset as read_dataset
     from mmac.compiler.fates import Fate as Fate
     from mmac.compiler.fates import check_model as check_model
     from mmac.compiler.files import read_arrays as read_arrays
@@ -32,9 +35,11 @@ _HOME = {
     "PASS_NAMES": "pipeline",
     "check_model": "fates",
     "compile_model": "pipeline",
+    "evaluate": "evaluation",
     "read_arrays": "files",
     "read_budgets": "files",
     "read_calibration": "files",
+    "read_dataset": "evaluation",
     "run_passes": "pipeline",
     "summary": "pipeline",
 }
@@ -48,9 +53,11 @@ __all__ = [
     "Options",
     "check_model",
     "compile_model",
+    "evaluate",
     "read_arrays",
     "read_budgets",
     "read_calibration",
+    "read_dataset",
     "run_passes",
     "summary",
 ]

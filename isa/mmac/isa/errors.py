@@ -4,6 +4,8 @@ An error reads ``where: what was found; what is allowed; what to do``; the comma
 exits with `exit_code`.
 """
 
+from __future__ import annotations
+
 
 class MmacWarning(UserWarning):
     """Something that the user should know and that does not stop the work; the command line shows it on stderr."""
@@ -24,6 +26,10 @@ class MmacError(Exception):
     def __init__(self, where: str, found: str, allowed: str = "", hint: str = "") -> None:
         self.where, self.found, self.allowed, self.hint = where, found, allowed, hint
         super().__init__(f"{where}: " + "; ".join(part for part in (found, allowed, hint) if part))
+
+    def __reduce__(self) -> tuple[type[MmacError], tuple[str, str, str, str]]:
+        """For pickling: an error of another process is raised in this one."""
+        return type(self), (self.where, self.found, self.allowed, self.hint)
 
 
 class UsageError(MmacError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ from hypothesis import strategies as st
 from mmac.compiler.graph import Budget, Correct, Fold, Partition, Quantize, Terms, run
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.call import Call
-from mmac.compiler.graph.correct import fit
+from mmac.compiler.graph.correct import corrected, fit
 from mmac.compiler.graph.layer_sums import LayerKernel, Products
 from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata, to_metadata
 from mmac.compiler.graph.stepwise import walk
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import FULL, Level, parse_levels
+from mmac.isa.terms import MAX_DATA, truncate_groups
 from tests.compiler import nets
 from tests.compiler.graph.small import Array, feeds, imported, model, samples, stages
 
 LEVELS = (Level(4, 1), Level(8, 2), FULL)
+ONE = np.ones(1, np.float32)
 DEEP = """(float[1,8,12,12] x) => (float[a,b] y) {
     c1 = Conv <pads=[1,1,1,1]> (x, w[32,8,3,3], w[32])
     r1 = Relu (c1)
@@ -179,6 +182,20 @@ def test_hidden_sums_count_less() -> None:
     edge = np.ones(1, np.float32)
     gain = {low: fit(target, sums, low * edge, 1e9 * edge)[0].item() for low in (-1e9, 0)}
     assert abs(gain[0] - 1.5) < abs(gain[-1e9] - 1.5)
+
+
+@given(st.lists(st.integers(-128, 127), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 64))
+def test_corrected_biases_leave_room_for_the_sums_of_all_levels(weights: list[int], low: int, high: int):
+    """Fewer terms can make a sum larger: 127 = 128 - 1 becomes 128."""
+    rows = np.array(weights, np.int8)
+    whole = Products(np.zeros(256, np.float32), rows[:, None], np.array([2**29], np.int32), ONE)
+    room = np.iinfo(np.int32).max - MAX_DATA * whole.largest_sums()
+    own = replace(whole, weights=truncate_groups(rows, low)[:, None])
+    bias = np.abs(corrected(own, np.array([0.25]), np.array([0.0]), room).bias.astype(np.int64))
+    for alpha in (low, high):
+        magnitude = np.abs(truncate_groups(rows, alpha).astype(np.int64)).sum()
+        assert bias + MAX_DATA * magnitude <= np.iinfo(np.int32).max
+    assert bias == room
 
 
 # --------------------------------------------------------------------------- the layers, and the model run step by step

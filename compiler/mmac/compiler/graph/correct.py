@@ -132,6 +132,7 @@ class _Layers:
         kernel, whole = LayerKernel(full), Products.of(full, 0)
         sums = kernel.sums(data[0], whole)
         target, results = kernel.sample(sums), [kernel.requantize(sums, whole)]
+        room = np.iinfo(np.int32).max - MAX_DATA * whole.largest_sums()
         at_levels: list[Products] = []
         for level, x in enumerate(data[1:]):
             own = Products.of(call, level)
@@ -140,7 +141,7 @@ class _Layers:
             else:
                 sums = kernel.sums(x, own)
                 if self._fit:
-                    own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)))
+                    own = corrected(own, *fit(target, kernel.sample(sums), *kernel.visible(whole)), room)
                 results.append(kernel.requantize(sums, own))
             at_levels.append(own)
         if self._fit:
@@ -178,10 +179,15 @@ def fit(target: Real, sums: Real, low: Real, high: Real) -> tuple[Array, Array]:
     return gain, sums_mean + trust * (target_mean - sums_mean) - gain * sums_mean
 
 
-def corrected(products: Products, gain: Array, offset: Array) -> Products:
-    """The same products with constants for which (sum + bias') · scale' = (gain · sum + offset + bias) · scale."""
+def corrected(products: Products, gain: Array, offset: Array, room: Array) -> Products:
+    """The same products with constants for which (sum + bias') · scale' = (gain · sum + offset + bias) · scale.
+
+    Args:
+        products: of a layer at a level.
+        gain, offset: [channels] as from `fit`.
+        room: [channels] largest magnitude of a bias with which no sum can overflow, at whatever level.
+    """
     bias = np.rint((products.bias + offset) / gain)
-    room = np.iinfo(np.int32).max - MAX_DATA * products.weight_sums()
     return replace(
         products,
         bias=np.clip(bias, -room, room).astype(np.int32),

@@ -21,6 +21,8 @@ from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.execute import session
 from mmac.compiler.graph.rewrites import REWRITES, window
+from mmac.isa.plan import MAX_BETA
+from mmac.isa.terms import truncate_values
 
 Real = npt.NDArray[np.float32]
 
@@ -58,12 +60,20 @@ class Products:
         names = ("data", "weights", "bias", "scale")
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
-    def weight_sums(self) -> npt.NDArray[np.int64]:
-        """[channels] sum of the magnitudes of the weights."""
+    def largest_sums(self) -> npt.NDArray[np.int64]:
+        """[channels] not less than the sum of the magnitudes of the weights, however few of their terms are kept."""
         channels = 0 if self.weights.ndim > 2 else 1
-        rows = np.moveaxis(self.weights, channels, 0).reshape(self.weights.shape[channels], -1)
-        sums: npt.NDArray[np.int64] = np.abs(rows.astype(np.int64)).sum(axis=1)
+        rows = np.moveaxis(_worst()[np.abs(self.weights.astype(np.int16))], channels, 0)
+        sums: npt.NDArray[np.int64] = rows.reshape(len(rows), -1).sum(axis=1, dtype=np.int64)
         return sums
+
+
+@cache
+def _worst() -> npt.NDArray[np.int16]:
+    """The largest magnitude that truncation can give a value of magnitude 0…256."""
+    truncated = [np.abs(truncate_values(np.arange(257), beta)) for beta in range(1, MAX_BETA + 1)]
+    worst: npt.NDArray[np.int16] = np.max(truncated, axis=0)
+    return worst
 
 
 class LayerKernel:
