@@ -81,7 +81,7 @@ def test_dump_has_every_stage_and_onnxruntime_runs_the_graphs(folder: Path, tmp_
     assert result.exit_code == 0
     dumped = sorted((tmp_path / "stages").iterdir())
     assert [file.stem.partition("_")[2] for file in dumped] == list(PASS_NAMES)
-    assert [file.suffix for file in dumped] == [".onnx"] * 7 + [".txt"] * 4 + [".s"]
+    assert [file.suffix for file in dumped] == [".onnx"] * 8 + [".txt"] * 4 + [".s"]
     expected = onnxruntime.InferenceSession(net().SerializeToString()).run(None, {"image": images(1)})[0]
     for file in dumped[:6]:
         got = onnxruntime.InferenceSession(str(file)).run(None, {"image": images(1)})[0]

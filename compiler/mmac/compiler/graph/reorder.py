@@ -13,7 +13,7 @@ from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.budget import ALPHA
 from mmac.compiler.graph.constants import constant_of, is_constant
-from mmac.compiler.graph.edit import Array, Editor, all_operands, attribute, operand
+from mmac.compiler.graph.edit import Array, Editor, all_operands, attribute, operand, remove_unused
 from mmac.compiler.graph.group_budgets import GROUPS, limits_of, limits_text
 from mmac.compiler.graph.level_constants import BIAS, SCALE, from_metadata, to_metadata
 from mmac.compiler.passes import Pass
@@ -67,6 +67,7 @@ class Reorder(Pass[ir.Model, ir.Model]):
         for value in spaces.values:
             if spaces.of(value) in orders:
                 value.name = editor.fresh(f"{value.name}_reordered")
+        remove_unused(result)
         return result
 
 
