@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from mmac.compiler.passes import Pass
@@ -25,7 +23,7 @@ from mmac.compiler.tile import (
     operators,  # noqa: F401  (registers the lowerings)
 )
 from mmac.compiler.tile.allocate import ALIGNMENT, Placement
-from mmac.compiler.tile.formats import group_bytes, likely_format
+from mmac.compiler.tile.group_terms import GroupTerms, weights_bytes
 from mmac.compiler.tile.groups import data_of_parts, map_layer
 from mmac.compiler.tile.ir import (
     ArrayLayer,
@@ -41,9 +39,7 @@ from mmac.compiler.tile.layout import dims
 from mmac.compiler.tile.lower import lower
 from mmac.compiler.tile.residency import keep_on_chip
 from mmac.compiler.tile.rings import Rings
-from mmac.isa import terms
 from mmac.isa.errors import ResourceError
-from mmac.isa.plan import Plan
 from mmac.runtime.targets import Target
 
 SMALL_TILE_BYTES = 16 * 1024
@@ -60,13 +56,14 @@ class Tile(Pass[ir.Model, TileProgram]):
     def apply(self, model: ir.Model) -> TileProgram:
         """The mapped operations."""
         module = lower(model, self.target.name)
-        weights_bytes = likely_weights_bytes(module)
+        layers = {op.name: GroupTerms.of(op, module) for op in module.operations if isinstance(op, ArrayLayer)}
+        stored_bytes = weights_bytes(layers)
         room = self.target.buffer.size_bytes // ALIGNMENT * ALIGNMENT
-        if self.target.buffer.prefer == "weights" and weights_bytes <= room:
-            room = (room - weights_bytes) // ALIGNMENT * ALIGNMENT
+        if self.target.buffer.prefer == "weights" and stored_bytes <= room:
+            room = (room - stored_bytes) // ALIGNMENT * ALIGNMENT
         module = keep_on_chip(module, room)
         on_chip = {b.name for b in module.buffers if b.on_chip}
-        resident = _fits_whole(module, weights_bytes, self.target.buffer.size_bytes)
+        resident = _fits_whole(module, stored_bytes, self.target.buffer.size_bytes)
         layer_mapping = cache(lambda shape, name: mapping.search(shape, self.target, name))
         named: dict[mapping.LayerShape, str] = {}
         data = dict(module.data)
@@ -74,10 +71,8 @@ class Tile(Pass[ir.Model, TileProgram]):
         def choose(op: Operation) -> tuple[Operation, ...]:
             match op:
                 case ArrayLayer():
-                    weights = np.asarray(module.data[op.weights])
-                    limits = None if op.limits is None else np.asarray(module.data[op.limits])
-                    shape = layer_shape(op, weights, module.plan, limits)
                     x, y = op.x.buffer in on_chip, op.y.buffer in on_chip
+                    shape = layer_shape(op, layers[op.name])
                     shape = replace(shape, x_on_chip=x, y_on_chip=y, weights_on_chip=resident)
 
                     def search(part: ArrayLayer) -> ArrayMapping:
@@ -99,43 +94,18 @@ class Tile(Pass[ir.Model, TileProgram]):
         return replace(module, operations=operations, data=data)
 
 
-_DIRECTORY_SHARE = 1.01
-"""Bytes of term streams and their directories for each of the streams, about; the tiles are not known yet."""
-
-
-def likely_weights_bytes(module: TileProgram) -> int:
-    """About the bytes of all term streams and directories (`allocate` knows for sure)."""
-    total = 0.0
-    for op in module.operations:
-        if isinstance(op, ArrayLayer):
-            alphas = [level.alpha for level in module.plan.usual(op.layer)]
-            count = terms.group_term_count(np.asarray(module.data[op.weights], np.int16))
-            format = likely_format(count, alphas)
-            total += sum(group_bytes(format, min(alphas[-1], terms_of)) * groups
-                         for terms_of, groups in enumerate(np.bincount(count.ravel()).tolist()))  # fmt: skip
-    return int(_DIRECTORY_SHARE * total)
-
-
-def _fits_whole(module: TileProgram, weights_bytes: int, room_bytes: int) -> bool:
+def _fits_whole(module: TileProgram, stored_bytes: int, room_bytes: int) -> bool:
     """Whether all weights and the activations on chip fit the global buffer together (`allocate` knows for sure)."""
     activations = [b for b in module.buffers if b.on_chip]
-    bases = Placement.of(module).place(activations, weights_bytes)
-    return max((bases[b.name] + b.size_bytes for b in activations), default=weights_bytes) <= room_bytes
+    bases = Placement.of(module).place(activations, stored_bytes)
+    return max((bases[b.name] + b.size_bytes for b in activations), default=stored_bytes) <= room_bytes
 
 
-def layer_shape(
-    op: ArrayLayer, weights: npt.NDArray[np.generic], plan: Plan, limits: npt.NDArray[np.uint8] | None = None
-) -> mapping.LayerShape:
+def layer_shape(op: ArrayLayer, terms: GroupTerms) -> mapping.LayerShape:
     """What the mapping search needs to know of a layer."""
-    budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
-    count = terms.group_term_count(weights)
-    most = min(int(count.max(initial=1)), plan.layers[op.layer].levels[-1].alpha)
-    alphas = [alpha for alpha, _ in budgets]
-    own = np.reshape(alphas, (-1, 1, 1)) if limits is None else limits[list(plan.usual_levels)]
-    kept = np.minimum(count, own).max(axis=2)  # [levels, channels]
-    profile = tuple(map(tuple, kept.tolist())) if (kept != kept[:, :1]).any() else None
-    format = likely_format(count, alphas)
-    return mapping.LayerShape(op.x.shape, op.y.shape, op.window, op.groups, budgets, most, format, profile)
+    return mapping.LayerShape(
+        op.x.shape, op.y.shape, op.window, op.groups, terms.budgets, terms.most, terms.format, terms.profile
+    )
 
 
 def _vector_box(op: VectorOp, rings: Rings) -> Dims:
