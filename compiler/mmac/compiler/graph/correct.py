@@ -71,7 +71,7 @@ class Correct(Pass[ir.Model, ir.Model]):
             BIAS in node.metadata_props or SCALE in node.metadata_props for node in result.graph
         ):
             return result
-        full = _untruncated(model)
+        full = untruncated(model)
         layers = _Layers(result, full)
         exact = Terms().apply(full)
         per_sample = layers.variants * _BYTES_PER_VALUE * _largest(exact)
@@ -89,7 +89,7 @@ def _largest(model: ir.Model) -> int:
     return max((math.prod(static_shape(value) or ()) for node in model.graph for value in node.outputs), default=1)
 
 
-def _untruncated(model: ir.Model) -> ir.Model:
+def untruncated(model: ir.Model) -> ir.Model:
     """The same model with one level, at which nothing is dropped."""
     full = model.clone()
     full.metadata_props[LEVELS] = str(FULL)

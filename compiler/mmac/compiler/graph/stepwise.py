@@ -35,7 +35,7 @@ def walk(model: ir.Model, feeds: Sequence[Mapping[str, Array]], variants: int, l
     last = {name: number for number, step in enumerate(steps) for name in _names(_read(step))}
     kept = _names(model.graph.outputs)
     for number, step in enumerate(steps):
-        if _is_layer(step[0]):
+        if is_layer(step[0]):
             values[_name(step[0].outputs[0])] = layer(step[0], values[_name(step[0].inputs[0])])
         else:
             values.update(_run(model, step, values))
@@ -44,7 +44,8 @@ def walk(model: ir.Model, feeds: Sequence[Mapping[str, Array]], variants: int, l
     return {name: values[name] for name in kept}
 
 
-def _is_layer(node: ir.Node) -> bool:
+def is_layer(node: ir.Node) -> bool:
+    """Whether the array computes a node of an exact model."""
     return node.domain == DOMAIN and node.op_type in ("Conv", "MatMul")
 
 
@@ -52,7 +53,7 @@ def _steps(graph: ir.Graph) -> list[list[ir.Node]]:
     """The nodes in order: array layers alone, what lies between them together."""
     steps: list[list[ir.Node]] = []
     for node in graph:
-        if not steps or _is_layer(node) or _is_layer(steps[-1][0]):
+        if not steps or is_layer(node) or is_layer(steps[-1][0]):
             steps.append([])
         steps[-1].append(node)
     return steps
