@@ -2,7 +2,8 @@
 
     >>> from mmac.compiler import Options, compile_model
 
-`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs.
+`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs,
+`compare` where a program loses accuracy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmac.compiler.comparison import Comparison as Comparison
+    from mmac.compiler.comparison import compare as compare
     from mmac.compiler.fates import Fate as Fate
     from mmac.compiler.fates import check_model as check_model
     from mmac.compiler.files import read_arrays as read_arrays
@@ -25,12 +28,14 @@ if TYPE_CHECKING:
     from mmac.compiler.pipeline import summary as summary
 
 _HOME = {
+    "Comparison": "comparison",
     "Compiled": "pipeline",
     "Fate": "fates",
     "MmacWarning": "passes",
     "Options": "pipeline",
     "PASS_NAMES": "pipeline",
     "check_model": "fates",
+    "compare": "comparison",
     "compile_model": "pipeline",
     "read_arrays": "files",
     "read_budgets": "files",
@@ -42,11 +47,13 @@ _HOME = {
 
 __all__ = [
     "PASS_NAMES",
+    "Comparison",
     "Compiled",
     "Fate",
     "MmacWarning",
     "Options",
     "check_model",
+    "compare",
     "compile_model",
     "read_arrays",
     "read_budgets",

@@ -70,23 +70,24 @@ class Sums:
     def errors(self) -> Errors:
         """What they amount to."""
         before = [0.0, *self.noise[:-1]]
-        signal = max(self.signal, _TINY)
+        signal = max(self.signal, TINY)
         lengths = math.sqrt(self.signal) * math.sqrt(self.power)
         return Errors(
             sqnr_db=decibels(self.signal, self.noise[-1]),
-            cosine=1.0 if not self.noise[-1] else self.product / max(lengths, _TINY),
+            cosine=1.0 if not self.noise[-1] else self.product / max(lengths, TINY),
             max_abs_error=self.largest,
             stages_db={name: decibels(self.signal, n) for name, n in zip(VARIANTS, self.noise, strict=True)},
             noise={name: (n - b) / signal for name, n, b in zip(VARIANTS, self.noise, before, strict=True)},
         )
 
 
-_TINY = 1e-30
+TINY = 1e-30
+"""Stands for a power of 0 below a fraction."""
 
 
 def decibels(signal: float, noise: float) -> float | None:
     """Ratio of two energies in dB; None if there is no noise."""
-    return 10 * math.log10(max(signal, _TINY) / max(noise, _TINY)) if noise else None
+    return 10 * math.log10(max(signal, TINY) / max(noise, TINY)) if noise else None
 
 
 def distance(found: Array, reference: Array) -> float:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from mmac.compiler.compare.errors import VARIANTS, Sums, distance
-from mmac.compiler.compare.stages import Stages
-from mmac.compiler.compare.steps import Piece, Step
+
+from mmac.compiler.comparison.errors import TINY, VARIANTS, Sums, distance
+from mmac.compiler.comparison.stages import Stages
+from mmac.compiler.comparison.steps import Piece, Step
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.graph.execute import session
-from mmac.compiler.graph.layer_sums import LayerKernel, Products
+from mmac.compiler.graph.layer_sums import LayerKernel, Products, Real
 from mmac.isa.program import Program
 from mmac.runtime import Session
 from mmac.runtime.ports import dequantize
@@ -42,6 +43,11 @@ class Row:
     wrong: int = 0
     values: int = 0
 
+    @property
+    def uncorrected_noise(self) -> float:
+        """`uncorrected` as a share of the power of the reference."""
+        return self.uncorrected / max(self.accumulated.signal, TINY)
+
 
 class LevelWalk:
     """Walks one level of a program.
@@ -61,7 +67,6 @@ class LevelWalk:
             {node.name or "": node for node in model.graph} for model in (self._exact, stages.full, stages.outlined)
         )
         self._session = Session(program)
-        self._original = session(stages.original)
         self._chunk_bytes = chunk_bytes
         self.rows = [Row() for _ in steps]
 
@@ -80,7 +85,7 @@ class LevelWalk:
                 _as_type(references[name], self._real(tensor, variants[tensor][-1]), variants[tensor][-1])
                 for name, tensor in zip(step.reference_inputs, step.reference_tensors, strict=True)
             ]
-            made, local, meant = self._compute(step, [variants[name] for name in step.inputs])
+            made, local, meant = self._compute(step, [variants[name] for name in step.inputs], found)
             row, local_reference = self.rows[number], theirs.run(given)
             row.values += found.size
             row.wrong += int(np.count_nonzero(found != meant)) if np.issubdtype(found.dtype, np.integer) else 0
@@ -110,10 +115,10 @@ class LevelWalk:
         row.local.add(real(local_reference), [*map(real, local), real(variants[-1])])
         row.uncorrected += distance(real(local[-1]), real(reference))
 
-    def _compute(self, step: Step, operands: Sequence[list[Array]]) -> tuple[list[Array], list[Array], Array]:
+    def _compute(
+        self, step: Step, operands: Sequence[list[Array]], found: Array
+    ) -> tuple[list[Array], list[Array], Array]:
         """What the variants make of their own operands, and of the program's; what the program ought to give."""
-        exact = Piece(self._exact, step.inputs, step.tensor)
-        meant = exact.run([values[-1] for values in operands])
         if step.is_layer:
             (data,) = operands
             layer = _ArrayLayer(
@@ -121,20 +126,26 @@ class LevelWalk:
                 Products.of_exact(self._full[step.layer]),
                 Products.of_exact(self._nodes[step.layer]),
             )
-            return layer.variants(data[:-1]), layer.variants(data[-1:] * _COMPUTED), meant
+            made, (*local, meant) = layer.results(data[:-1]), layer.results(data[-1:] * len(VARIANTS))
+            if not np.array_equal(found, meant):  # binary32 may have rounded a sum
+                meant = Piece(self._exact, step.inputs, step.tensor).run([data[-1]])
+            return made, local, meant
+        exact = Piece(self._exact, step.inputs, step.tensor)
         done: dict[tuple[int, ...], Array] = {}
-        made: list[Array] = []
-        for arrays in list(zip(*operands, strict=True))[:-1]:
+        results: list[Array] = []
+        for arrays in zip(*operands, strict=True):
             key = tuple(map(id, arrays))
             if key not in done:
                 done[key] = exact.run(arrays)
-            made.append(done[key])
+            results.append(done[key])
+        *made, meant = results
         return made, [meant] * _COMPUTED, meant
 
     def _true_outputs(self, feeds: Sequence[Feed]) -> dict[str, Array]:
         """Outputs [samples, *shape] of the model as the user gave it."""
         names = [port.name for port in self._program.outputs]
-        columns = zip(*(self._original.run(names, dict(feed)) for feed in feeds), strict=True)
+        original = session(self._stages.original)  # not kept: it may hold two copies of the weights
+        columns = zip(*(original.run(names, dict(feed)) for feed in feeds), strict=True)
         return {name: np.stack(column) for name, column in zip(names, columns, strict=True)}
 
     def _tensors(self, feeds: Sequence[Feed]) -> Iterator[Array]:
@@ -182,22 +193,26 @@ def _last_uses(steps: Sequence[Step]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 class _ArrayLayer:
-    """One layer on the array with the model's own biases and scales, and in turn more truncated."""
+    """One layer on the array in all variants: in turn more truncated, at last with the program's biases and scales."""
 
     def __init__(self, kernel: LayerKernel, whole: Products, own: Products) -> None:
         self._kernel = kernel
         same_weights, same_data = np.array_equal(own.weights, whole.weights), np.array_equal(own.data, whole.data)
         weights = whole if same_weights else replace(whole, weights=own.weights)
         data = weights if same_data else replace(weights, data=own.data)
-        self._products = (whole, weights, data)
+        self._multiplied = (whole, weights, data, data)
+        self._scaled = (whole, whole, whole, own)
 
-    def variants(self, data: Sequence[Array]) -> list[Array]:
-        """The result of each variant on its data; equal ones are the same array."""
-        done: dict[tuple[int, int], Array] = {}
+    def results(self, data: Sequence[Array]) -> list[Array]:
+        """Of the first variants, each on its own data; equal ones are the same array."""
+        sums: dict[tuple[int, int], list[Real]] = {}
+        done: dict[tuple[int, int, int], Array] = {}
         results: list[Array] = []
-        for x, products in zip(data, self._products, strict=True):
+        for x, products, constants in zip(data, self._multiplied, self._scaled, strict=False):
             key = id(x), id(products)
-            if key not in done:
-                done[key] = self._kernel.requantize(self._kernel.sums(x, products), products)
-            results.append(done[key])
+            if key not in sums:
+                sums = {key: self._kernel.sums(x, products)}
+            if (*key, id(constants)) not in done:
+                done[*key, id(constants)] = self._kernel.requantize(sums[key], constants)
+            results.append(done[*key, id(constants)])
         return results

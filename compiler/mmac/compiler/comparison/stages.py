@@ -141,7 +141,9 @@ def _dims(model: str | Path, program: Program) -> dict[str, int]:
 
 
 def _check_ports(model: str, values: list[ir.Value], ports: tuple[Port, ...], kind: str) -> None:
-    ours = {value.name or "": (static_shape(value), str(value.dtype.numpy()) if value.dtype else "") for value in values}
+    ours = {
+        value.name or "": (static_shape(value), str(value.dtype.numpy()) if value.dtype else "") for value in values
+    }
     theirs = {port.name: (port.shape, port.dtype) for port in ports}
     for name in dict.fromkeys([*ours, *theirs]):
         if ours.get(name) != theirs.get(name):

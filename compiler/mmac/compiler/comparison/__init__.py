@@ -1,0 +1,6 @@
+"""A program beside its model, layer by layer: where accuracy is lost, why, and which layer goes wrong."""
+
+from mmac.compiler.comparison.compare import SAMPLES, compare
+from mmac.compiler.comparison.result import Comparison, Finding, LayerErrors, LevelErrors, OutputErrors
+
+__all__ = ["SAMPLES", "Comparison", "Finding", "LayerErrors", "LevelErrors", "OutputErrors", "compare"]

@@ -1,0 +1,174 @@
+"""What a comparison found, and which layer goes wrong first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmac.compiler.comparison.errors import Errors, decibels
+from mmac.isa.plan import Level
+
+WORSE_DB = 3.0
+"""So much more noise than with the model's own biases and scales is more than a correction can do by mistake."""
+
+COARSE_DB = 10.0
+"""A layer in 8 bits, nothing dropped, that is worse than this has ranges that do not fit the data."""
+
+_AUDIBLE = 1e-3
+"""Noise below this share of the power of a tensor is not worth a finding about biases and scales."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a layer.
+
+    Attributes:
+        kind: ``values`` (integers that the compiled model does not mean), ``constants`` (biases or scales that do harm)
+            or ``range`` (8 bits do not hold the data).
+        text: what was found, with figures.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LayerErrors:
+    """One tensor of the program at one level.
+
+    Attributes:
+        layer: node that makes the tensor.
+        op: its operator; that of a fused cluster is the one that gives it its name.
+        tensor: name in the program.
+        reference: name of the value of the model that it is compared with, after fused activations.
+        accumulated: the whole network up to here, against the model's own tensor.
+        local: this layer alone, on the program's own operands, against the model's layer on these operands.
+        wrong_values: integers that are not what the compiled model gives for the program's own operands.
+        values: how many values were compared.
+        finding: what is wrong with it, if anything.
+    """
+
+    layer: str
+    op: str
+    tensor: str
+    reference: str
+    accumulated: Errors
+    local: Errors
+    wrong_values: int
+    values: int
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
+class OutputErrors:
+    """One output of the model at one level."""
+
+    output: str
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class LevelErrors:
+    """A program at one level, beside its model.
+
+    Attributes:
+        level: which.
+        outputs: against the model's own outputs, as onnxruntime gives them for the unchanged file.
+        layers: in the order of the program.
+    """
+
+    level: Level
+    outputs: tuple[OutputErrors, ...]
+    layers: tuple[LayerErrors, ...]
+
+    @property
+    def first_wrong(self) -> LayerErrors | None:
+        """The first layer with wrong values or harmful constants; if there is none, the first with a bad range."""
+        found = [layer for layer in self.layers if layer.finding is not None]
+        return min(found, key=_is_mild, default=None)
+
+    def worst(self, count: int) -> list[LayerErrors]:
+        """Layers with the largest local errors, worst first; exact ones are left out."""
+        noisy = [layer for layer in self.layers if layer.local.sqnr_db is not None]
+        return sorted(noisy, key=lambda layer: -layer.local.total_noise)[:count]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` gives.
+
+    Attributes:
+        model: name of the model.
+        samples: how many were run.
+        levels: in the order of the program.
+    """
+
+    model: str
+    samples: int
+    levels: tuple[LevelErrors, ...]
+
+    @property
+    def first_wrong(self) -> tuple[LevelErrors, LayerErrors] | None:
+        """The layer that goes wrong first, of all levels, and the lowest level at which it does."""
+        found = [(level, wrong) for level in self.levels if (wrong := level.first_wrong) is not None]
+        return min(found, key=lambda pair: (_is_mild(pair[1]), pair[0].layers.index(pair[1])), default=None)
+
+    def below(self, least_db: float) -> Iterator[tuple[LevelErrors, OutputErrors]]:
+        """Outputs whose SQNR is below a limit."""
+        for level in self.levels:
+            for output in level.outputs:
+                if output.errors.sqnr_db is not None and output.errors.sqnr_db < least_db:
+                    yield level, output
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types; decibels are null where nothing differs."""
+        return {
+            "model": self.model,
+            "samples": self.samples,
+            "levels": [_level_json(level) for level in self.levels],
+            "first_wrong": None if (first := self.first_wrong) is None else _wrong_json(*first),
+        }
+
+
+def _is_mild(layer: LayerErrors) -> bool:
+    return layer.finding is not None and layer.finding.kind == "range"
+
+
+def _level_json(level: LevelErrors) -> dict[str, Any]:
+    return {
+        "level": str(level.level),
+        "alpha": level.level.alpha,
+        "beta": level.level.beta,
+        "outputs": [{"output": output.output, **asdict(output.errors)} for output in level.outputs],
+        "layers": [asdict(layer) for layer in level.layers],
+        "first_wrong": None if (first := level.first_wrong) is None else _wrong_json(level, first),
+    }
+
+
+def _wrong_json(level: LevelErrors, layer: LayerErrors) -> dict[str, Any]:
+    finding = layer.finding
+    return {"level": str(level.level), "layer": layer.layer, "tensor": layer.tensor} | (
+        asdict(finding) if finding else {}
+    )
+
+
+def judge(accumulated: Errors, local: Errors, uncorrected: float, wrong: int, values: int) -> Finding | None:
+    """What is wrong with a layer.
+
+    Args:
+        accumulated, local: as in `LayerErrors`.
+        uncorrected: noise, as a share of the power of the reference, if the layer had the model's own constants.
+        wrong, values: as in `LayerErrors`.
+    """
+    if wrong:
+        return Finding("values", f"{wrong:,} of {values:,} integers are not what the compiled model gives")
+    noise = accumulated.total_noise
+    if noise > _AUDIBLE and noise > 10 ** (WORSE_DB / 10) * uncorrected:
+        found = f"{accumulated.sqnr_db:.1f} dB with its biases and scales"
+        own = decibels(1, uncorrected)
+        return Finding("constants", f"{found}, {'exact' if own is None else f'{own:.1f} dB'} with the model's own")
+    eight_bits = local.stages_db["calibration"]
+    if eight_bits is not None and eight_bits < COARSE_DB:
+        return Finding("range", f"in 8 bits, nothing dropped, {eight_bits:.1f} dB of the layer are left")
+    return None
