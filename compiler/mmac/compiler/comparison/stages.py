@@ -6,7 +6,7 @@ of its image; everything else follows from the model. So no calibration data are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,7 @@ def stages(model: str | Path, program: Program) -> Stages:
         for key in (BIAS, SCALE):  # from training; the program has its own
             node.metadata_props.pop(key, None)
     full = Terms().apply(untruncated(outlined))
+    _check_tensors(str(model), full, program)
     return Stages(original, reference, outlined, full, _with_constants(outlined, program))
 
 
@@ -140,19 +141,25 @@ def _dims(model: str | Path, program: Program) -> dict[str, int]:
     return dims
 
 
-def _check_ports(model: str, values: list[ir.Value], ports: tuple[Port, ...], kind: str) -> None:
-    ours = {
-        value.name or "": (static_shape(value), str(value.dtype.numpy()) if value.dtype else "") for value in values
-    }
-    theirs = {port.name: (port.shape, port.dtype) for port in ports}
+def _check_ports(model: str, values: Sequence[ir.Value], ports: Sequence[Port], kind: str) -> None:
+    ours = {value.name or "": _described(value) for value in values}
+    theirs = {port.name: f"{port.dtype}{list(port.shape)}" for port in ports}
     for name in dict.fromkeys([*ours, *theirs]):
         if ours.get(name) != theirs.get(name):
-            found, expected = (_described(ports_of.get(name)) for ports_of in (theirs, ours))
-            raise _another(model, f"{kind} {name!r}: {found} in the program, {expected} in the model")
+            found, expected = (described.get(name, "none") for described in (theirs, ours))
+            raise _another(model, f"{kind} {name!r} is {found} in the program, {expected} in the model")
 
 
-def _described(port: tuple[tuple[int, ...] | None, str] | None) -> str:
-    return "none" if port is None else f"{port[1]}{list(port[0] or ())}"
+def _described(value: ir.Value) -> str:
+    return f"{value.dtype.numpy() if value.dtype else 'unknown'}{list(static_shape(value) or ())}"
+
+
+def _check_tensors(model: str, exact: ir.Model, program: Program) -> None:
+    for node in exact.graph:
+        for value in node.outputs:
+            info = program.tensor.get(value.name or "")
+            if info is not None and (found := f"{info.dtype}{list(info.shape)}") != (expected := _described(value)):
+                raise _another(model, f"tensor {info.name!r} is {found} in the program, {expected} in the model")
 
 
 def _check_layers(model: str, outlined: ir.Model, program: Program) -> None:
