@@ -9,11 +9,19 @@ from typing import Any
 from mmac.compiler.comparison.errors import Errors, decibels
 from mmac.isa.plan import Level
 
-WORSE_DB = 3.0
-"""So much more noise than with the model's own biases and scales is more than a correction can do by mistake."""
+WORSE_DB = 6.0
+"""So much more noise than with the model's own biases and scales is more than a correction does by mistake (5 dB was
+seen, of one fitted to 4 samples)."""
 
 COARSE_DB = 10.0
 """A layer in 8 bits, nothing dropped, that is worse than this has ranges that do not fit the data."""
+
+KINDS = {
+    "values": "integers that the compiled model does not give: the program is damaged, or not of this model",
+    "constants": "biases or scales that do harm: corrected with too few samples, or damaged",
+    "range": "8 bits do not hold the data: calibrated with other data",
+}
+"""What can be wrong with a layer, the gravest first, and why it may be so."""
 
 _AUDIBLE = 1e-3
 """Noise below this share of the power of a tensor is not worth a finding about biases and scales."""
@@ -24,8 +32,7 @@ class Finding:
     """Something that is wrong with a layer.
 
     Attributes:
-        kind: ``values`` (integers that the compiled model does not mean), ``constants`` (biases or scales that do harm)
-            or ``range`` (8 bits do not hold the data).
+        kind: one of `KINDS`.
         text: what was found, with figures.
     """
 
@@ -84,9 +91,8 @@ class LevelErrors:
 
     @property
     def first_wrong(self) -> LayerErrors | None:
-        """The first layer with wrong values or harmful constants; if there is none, the first with a bad range."""
-        found = [layer for layer in self.layers if layer.finding is not None]
-        return min(found, key=_is_mild, default=None)
+        """The first layer with a finding of the gravest kind that there is."""
+        return min((layer for layer in self.layers if layer.finding is not None), key=_gravity, default=None)
 
     def worst(self, count: int) -> list[LayerErrors]:
         """Layers with the largest local errors, worst first; exact ones are left out."""
@@ -112,7 +118,7 @@ class Comparison:
     def first_wrong(self) -> tuple[LevelErrors, LayerErrors] | None:
         """The layer that goes wrong first, of all levels, and the lowest level at which it does."""
         found = [(level, wrong) for level in self.levels if (wrong := level.first_wrong) is not None]
-        return min(found, key=lambda pair: (_is_mild(pair[1]), pair[0].layers.index(pair[1])), default=None)
+        return min(found, key=lambda pair: (_gravity(pair[1]), pair[0].layers.index(pair[1])), default=None)
 
     def below(self, least_db: float) -> Iterator[tuple[LevelErrors, OutputErrors]]:
         """Outputs whose SQNR is below a limit."""
@@ -131,8 +137,8 @@ class Comparison:
         }
 
 
-def _is_mild(layer: LayerErrors) -> bool:
-    return layer.finding is not None and layer.finding.kind == "range"
+def _gravity(layer: LayerErrors) -> int:
+    return list(KINDS).index(layer.finding.kind) if layer.finding else len(KINDS)
 
 
 def _level_json(level: LevelErrors) -> dict[str, Any]:
