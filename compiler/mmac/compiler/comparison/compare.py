@@ -53,7 +53,7 @@ def compare(
     """
     made = stages(model, program)
     steps = plan_steps(made.full, made.reference, program)
-    feeds = list(itertools.islice(batches(made.original, data), samples))
+    feeds = list(itertools.islice(batches(made.original, data, "data"), samples))
     chosen = range(len(program.plan.levels)) if levels is None else levels
     groups = list(_groups(steps, feeds))
     counter, total = itertools.count(), len(chosen) * len(groups) * len(steps)

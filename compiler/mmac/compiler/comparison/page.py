@@ -51,7 +51,7 @@ def render_page(found: Comparison) -> str:
         choices.append(select("output", {str(n): name for n, name in enumerate(outputs)}))
     return page(
         found.model,
-        f"{found.model} beside its model, {found.samples} samples",
+        f"{found.model}: program beside model, {found.samples} samples",
         f"<p>{INTRO}</p>",
         _levels_table(found),
         choices,

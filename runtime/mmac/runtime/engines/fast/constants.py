@@ -26,7 +26,7 @@ def channel_constants(program: Program) -> dict[str, Constants]:
         program: a verified program.
     """
     parts: dict[str, list[Constants]] = {}
-    for layer in _convolutions(program):
+    for layer in convolutions(program):
         levels = range(len(program.plan.levels))
         found = np.stack([params(program, layer.params, layer.y.shape[3], level) for level in levels])
         parts.setdefault(program.plan.layers[layer.tiles.layer].name, []).append(found)
@@ -34,7 +34,8 @@ def channel_constants(program: Program) -> dict[str, Constants]:
     return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
 
 
-def _convolutions(program: Program) -> Iterator[Convolution]:
+def convolutions(program: Program) -> Iterator[Convolution]:
+    """The array layers of a verified program, in its order; of a convolution in large groups, each of them."""
     engine = FastEngine(program, engines.split(program, structure.parse(program.code)))
     for layers in engine.lifted:
         yield from (layer for layer in layers if isinstance(layer, Convolution))
