@@ -11,7 +11,6 @@ import numpy as np
 from mmac.isa import streams
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE, Program, directory_dtype
-from mmac.isa.structure import Step
 from mmac.runtime.engines.fast.constants import convolutions
 from mmac.runtime.engines.fast.layers import Convolution
 
@@ -38,14 +37,13 @@ def scaled(program: Program, name: str, factor: float) -> Program:
     image = program.image.copy()
     for layer in _parts(program, name):
         view = layer.params
+        bases = set()  # levels may share them
         for level in range(len(program.plan.levels)):
-            walk = (*view.walk[:3], Step(0, 1))
-            start = [step.start((), level) for step in walk]
-            base = view.base + sum(s * stride for s, stride in zip(start, view.strides, strict=True))
+            start = [step.start((), level) for step in view.walk[:3]]
+            bases.add(view.base + sum(s * stride for s, stride in zip(start, view.strides[:3], strict=True)))
+        for base in bases:
             constants = np.ndarray(layer.y.shape[3], PARAM_DTYPE, image, base, (view.strides[3],))
-            if level == 0 or base != first:  # levels may share them
-                constants["scale"] *= np.float32(factor)
-            first = base if level == 0 else first
+            constants["scale"] *= np.float32(factor)
     return dataclasses.replace(program, image=image)
 
 
