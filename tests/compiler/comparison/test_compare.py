@@ -316,7 +316,8 @@ def other_tensor(program: Program, **fields: Any) -> Program:
 
 def other_port(program: Program, which: str, **fields: Any) -> Program:
     (port,) = getattr(program, which)
-    return replace(program, **{which: (replace(port, **fields),)})
+    changed: dict[str, Any] = {which: (replace(port, **fields),)}
+    return replace(program, **changed)
 
 
 @pytest.mark.parametrize(

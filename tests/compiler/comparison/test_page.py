@@ -70,7 +70,7 @@ def test_the_first_wrong_layer_is_marked():
     (mark,) = page["tables"]["mark/0"]
     assert (mark["y0"], mark["y1"]) == (1.5, 2.5)
     assert page["tables"]["mark/1"] == []
-    assert page["tables"]["headline/0"].startswith("c: 3 of 10 (integers that the compiled model does not give")
+    assert page["tables"]["headline/0"].startswith("c: 3 of 10 (the program is damaged")
     assert page["tables"]["headline/1"] == "no layer goes wrong"
 
 

@@ -67,6 +67,9 @@ def test_findings():
     assert harmed == Finding("constants", "24.0 dB with its biases and scales, 31.0 dB with the model's own")
     assert judge(good, good, 0, 0, 10).text.endswith("exact with the model's own")
     assert judge(good, good, 10**-2.9, 0, 10) is None
+    alone = errors(30, 25, 24, 17)
+    assert judge(good, alone, 10**-2.9, 0, 10) is not None
+    assert judge(good, alone, 10**-2.45, 0, 10) is None  # what the layer loses makes good for others
     assert judge(errors(40, 40, 40, 31), good, 10**-4, 0, 10) is None  # too little noise to matter
     assert judge(good, bad, 1, 0, 10) == Finding("range", "in 8 bits, nothing dropped, 8.0 dB of the layer are left")
     assert judge(good, errors(None, None, None, None), 1, 0, 10) is None

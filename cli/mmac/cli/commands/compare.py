@@ -87,7 +87,7 @@ def command(
 
 def _print(found: Comparison) -> None:
     lowest = found.levels[0]
-    click.echo(f"{output.printable(found.model)}, {found.samples} samples; SQNR in dB against float")
+    click.echo(f"{output.printable(found.model)}, {found.samples} samples; SQNR in dB against onnxruntime")
     several = len(lowest.outputs) > 1
     head = ["level", *["output"] * several, *STAGES, "cosine", "max error"]
     rows = [
@@ -116,14 +116,14 @@ def _decibels(value: float | None) -> str:
 def _print_layers(level: LevelErrors) -> None:
     """The layers that lose most at a level, in the order of the program."""
     worst = level.worst(WORST)
+    if not worst:
+        return
     rows = [
         [output.shortened(layer.layer, 32), layer.op, *_stages(layer.local), _decibels(layer.accumulated.sqnr_db)]
         for layer in level.layers
         if layer in worst
     ]
-    click.echo(
-        f"at {level.level}, {len(worst)} of {len(level.layers)} layers that lose most, each on the program's data:"
-    )
+    click.echo(f"the {len(worst)} of {len(level.layers)} layers that lose most at {level.level}, each on its own:")
     output.table(["layer", "operation", *STAGES, "so far"], rows, left=2)
 
 
@@ -136,7 +136,7 @@ def _print_first_wrong(found: Comparison) -> None:
     level, layer = first
     if layer.finding is not None:
         click.echo(
-            f"first layer that goes wrong: {output.printable(layer.layer)} ({layer.op}) at {level.level}: "
+            f"first layer that goes wrong: {output.printable(layer.layer)} ({output.printable(layer.op)}) at {level.level}: "
             f"{layer.finding.text}; {KINDS[layer.finding.kind]}"
         )
 
