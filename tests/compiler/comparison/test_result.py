@@ -67,6 +67,7 @@ def test_findings():
     assert harmed == Finding("constants", "24.0 dB with its biases and scales, 31.0 dB with the model's own")
     assert judge(good, good, 0, 0, 10).text.endswith("exact with the model's own")
     assert judge(good, good, 10**-2.9, 0, 10) is None
+    assert judge(good, good, None, 0, 10) is None
     alone = errors(30, 25, 24, 17)
     assert judge(good, alone, 10**-2.9, 0, 10) is not None
     assert judge(good, alone, 10**-2.45, 0, 10) is None  # what the layer loses makes good for others

@@ -134,11 +134,9 @@ def _print_first_wrong(found: Comparison) -> None:
     from mmac.compiler.comparison.result import KINDS
 
     level, layer = first
+    where = f"{output.printable(layer.layer)} ({output.printable(layer.op)}) at {level.level}"
     if layer.finding is not None:
-        click.echo(
-            f"first layer that goes wrong: {output.printable(layer.layer)} ({output.printable(layer.op)}) at {level.level}: "
-            f"{layer.finding.text}; {KINDS[layer.finding.kind]}"
-        )
+        click.echo(f"first layer that goes wrong: {where}: {layer.finding.text}; {KINDS[layer.finding.kind]}")
 
 
 def _check(found: Comparison, least_db: float) -> None:

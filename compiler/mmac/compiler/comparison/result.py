@@ -162,20 +162,21 @@ def _wrong_json(level: LevelErrors, layer: LayerErrors) -> dict[str, Any]:
     )
 
 
-def judge(accumulated: Errors, local: Errors, uncorrected: float, wrong: int, values: int) -> Finding | None:
+def judge(accumulated: Errors, local: Errors, uncorrected: float | None, wrong: int, values: int) -> Finding | None:
     """What is wrong with a layer.
 
     Args:
         accumulated, local: as in `LayerErrors`.
-        uncorrected: noise, as a share of the power of the reference, if the layer had the model's own constants.
+        uncorrected: noise, as a share of the power of the reference, if the layer had the model's own
+            constants; None for what has none.
         wrong, values: as in `LayerErrors`.
     """
     if wrong:
         return Finding("values", f"{wrong:,} of {values:,} integers are not what the compiled model gives")
-    more = _more_db(accumulated.total_noise, uncorrected)
+    more = 0.0 if uncorrected is None else _more_db(accumulated.total_noise, uncorrected)
     alone = _more_db(local.total_noise, local.total_noise - local.noise["constants"])
     if accumulated.total_noise > _AUDIBLE and (more > MUCH_DB or (more > SOME_DB and alone > MUCH_DB)):
-        with_own = decibels(1, uncorrected)
+        with_own = decibels(1, uncorrected or 0)
         own = "exact" if with_own is None else f"{with_own:.1f} dB"
         return Finding(
             "constants", f"{accumulated.sqnr_db:.1f} dB with its biases and scales, {own} with the model's own"

@@ -89,7 +89,8 @@ def _level_errors(program: Program, number: int, steps: Sequence[Step], rows: Se
 
 def _layer_errors(step: Step, row: Row) -> LayerErrors:
     accumulated, local = row.accumulated.errors(), row.local.errors()
-    finding = judge(accumulated, local, row.uncorrected_noise, row.wrong, row.values)
+    uncorrected = row.uncorrected_noise if step.is_layer else None
+    finding = judge(accumulated, local, uncorrected, row.wrong, row.values)
     return LayerErrors(
         step.layer, step.op, step.tensor, step.reference, accumulated, local, row.wrong, row.values, finding
     )

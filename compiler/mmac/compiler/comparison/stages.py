@@ -6,7 +6,7 @@ of its image; everything else follows from the model. So no calibration data are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,13 @@ import onnx_ir as ir
 from mmac.compiler.frontend import ImportModel, static_shape
 from mmac.compiler.frontend.read import read_model
 from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms
-from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.clusters import Cluster
 from mmac.compiler.graph.correct import untruncated
 from mmac.compiler.graph.edit import Editor
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
 from mmac.compiler.graph.qdq import Affine
 from mmac.compiler.graph.quantize import run_time_values, sharing_groups
+from mmac.compiler.graph.stepwise import is_layer
 from mmac.isa.errors import MalformedError, MmacError, UsageError
 from mmac.isa.program import Port, Program
 from mmac.runtime.engines.fast.constants import channel_constants
@@ -163,20 +163,16 @@ def _check_tensors(model: str, exact: ir.Model, program: Program) -> None:
 
 
 def _check_layers(model: str, outlined: ir.Model, program: Program) -> None:
-    ours = [node.name or "" for node in _array_nodes(outlined)]
+    ours = [node.name or "" for node in outlined.graph if is_layer(node)]
     theirs = [layer.name for layer in program.plan.layers]
     if missing := [name for name in ours if name not in theirs] or [name for name in theirs if name not in ours]:
         raise _another(model, f"array layer {missing[0]!r} is in one of them only")
 
 
-def _array_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    return (node for node in model.graph if node.domain == DOMAIN and node.op_type in ("Conv", "MatMul"))
-
-
 def _with_constants(outlined: ir.Model, program: Program) -> ir.Model:
     compiled = outlined.clone()
     constants = channel_constants(program)
-    for node in _array_nodes(compiled):
+    for node in filter(is_layer, compiled.graph):
         if (found := constants.get(node.name or "")) is not None:
             node.metadata_props[BIAS] = to_metadata(found["bias"], BIAS)
             node.metadata_props[SCALE] = to_metadata(found["scale"], SCALE)

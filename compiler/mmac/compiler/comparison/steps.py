@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from mmac.compiler.frontend import static_shape
 from mmac.compiler.graph.constants import is_constant
 from mmac.compiler.graph.edit import Array, all_operands
-from mmac.compiler.graph.execute import session
+from mmac.compiler.graph.execute import part, session
 from mmac.compiler.graph.integers import FLOAT
 from mmac.compiler.graph.stepwise import is_layer
 from mmac.isa.program import Program, TensorInfo
@@ -139,11 +139,7 @@ class Piece:
         self._inputs, self._output = inputs, output
         self._position = inputs.index(output) if output in inputs else None
         if self._position is None:
-            graph = ir.convenience.extract(model.graph, inputs, [output])
-            called: Iterable[ir.OperatorIdentifier] = dict.fromkeys(node.op_identifier() for node in graph.all_nodes())
-            functions = [model.functions[name] for name in called if name in model.functions]
-            part = ir.Model(graph, ir_version=model.ir_version, functions=functions)
-            self._session = session(part)
+            self._session = session(part(model, inputs, [output]))
 
     def run(self, arrays: Sequence[Array]) -> Array:
         """The output [samples, *shape], from arrays [samples, *shape] of the inputs in their order."""

@@ -70,6 +70,14 @@ def run(model: ir.Model, feeds: Mapping[str, Array], *, optimize: bool = True) -
     return dict(zip(names, session(model, optimize=optimize).run(names, dict(feeds)), strict=True))
 
 
+def part(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> ir.Model:
+    """What computes some values of a model from others, as a model of its own (the weights are shared)."""
+    graph = ir.convenience.extract(model.graph, inputs, outputs)
+    called = dict.fromkeys(node.op_identifier() for node in graph.all_nodes())
+    functions = [model.functions[name] for name in called if name in model.functions]
+    return ir.Model(graph, ir_version=model.ir_version, functions=functions)
+
+
 def _lend_weights(graph: ir.Graph) -> tuple[list[str], list[ort.OrtValue]]:
     names, arrays = [], []
     for name, value in graph.initializers.items():
