@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmac.compiler.comparison.errors import VARIANTS
 from mmac.compiler.comparison.page import MEASURES, render_page, write_page
 from mmac.isa.plan import parse_levels
 from tests.runtime.page.pages import HOSTILE, Outline
+from tests.runtime.page.test_browser import CHROMIUM, dom, labels
 
 
 def errors(*stages: float | None) -> Errors:
@@ -94,3 +96,15 @@ def test_names_do_nothing():
 def test_the_page_is_the_same_every_time(tmp_path):
     write_page(comparison(), tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text("utf-8") == render_page(comparison())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_in_a_browser(tmp_path):
+    names = HOSTILE[:3]
+    page = tmp_path / "page.html"
+    page.write_text(render_page(comparison(*names, outputs=2)), "utf-8")
+    document, console = dom(page)
+    assert console == []
+    assert set(names) <= labels(document)
+    assert len(re.findall(r'<div[^>]*class="[^"]*js-plotly-plot', document)) == 2
+    assert "rgb(178, 58, 72)" in document  # the mark
