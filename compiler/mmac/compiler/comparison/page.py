@@ -20,7 +20,7 @@ WRONG = "rgba(178, 58, 72, 0.25)"
 """Behind the layer that goes wrong first."""
 
 INTRO = (
-    "Signal-to-quantization-noise ratio (SQNR) against float, and what the noise comes from: 8 bits with nothing "
+    "Signal-to-quantization-noise ratio (SQNR) against onnxruntime, and what the noise comes from: 8 bits with nothing "
     "dropped (calibration), dropped terms of weights, dropped terms of data, and biases and scales per level "
     "(constants), which may take noise away."
 )
@@ -73,8 +73,9 @@ def _levels_table(found: Comparison) -> str:
     head = map(_words, ["level", "output", *VARIANTS, "cosine", "largest error", "layer that goes wrong first"])
     rows: list[str] = []
     for number, level in enumerate(found.levels):
+        first = level.first_wrong
         for output in level.outputs:
-            cells = [str(level.level), output.output, *_row(output.errors), _wrong_text(level)]
+            cells = [str(level.level), output.output, *_row(output.errors), "none" if first is None else first.layer]
             rows.append(f'<tr data-level="{number}">{_cells("td", cells)}</tr>')
     table = f'<table class="numbers levels"><tr>{_cells("th", head)}</tr>\n{"".join(rows)}</table>'
     return f'<div class="scroll">{table}</div>'
