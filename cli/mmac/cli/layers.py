@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmac.cli.output import printable, table
+from mmac.cli.output import printable, shortened, table
 
 if TYPE_CHECKING:
     from mmac.runtime.report import Report
@@ -84,7 +84,7 @@ def _print(title: str, names: Sequence[str], columns: Sequence[_Column], dispens
             shown = [column for column in shown if column.name != name]
     click.echo(f"{title}{' (more columns on a wider terminal)' if len(shown) < len(columns) else ''}:")
     width = min(longest, max(least, room - _width(shown)))
-    rows = zip((_shortened(name, width) for name in names), *(column.cells for column in shown), strict=True)
+    rows = zip((shortened(name, width) for name in names), *(column.cells for column in shown), strict=True)
     words = sum(column.name in ("operation", "unit") for column in shown)
     table(
         ["layer", *(column.name for column in shown)],
@@ -96,13 +96,6 @@ def _print(title: str, names: Sequence[str], columns: Sequence[_Column], dispens
 
 def _width(columns: Sequence[_Column]) -> int:
     return sum(2 + column.width for column in columns)
-
-
-def _shortened(name: str, width: int) -> str:
-    if len(name) <= width:
-        return name
-    end = width // 2
-    return f"{name[: width - end - 1]}…{name[-end:]}"
 
 
 def _percent(part: float, whole: float) -> str:

@@ -39,6 +39,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def shortened(name: str, width: int) -> str:
+    """`name` in so many characters, without its middle if it is longer."""
+    if len(name) <= width:
+        return name
+    end = width // 2
+    return f"{name[: width - end - 1]}…{name[-end:]}"
+
+
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
 ) -> None:

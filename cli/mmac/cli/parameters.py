@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ALL = "all"
+"""Stands for every level of a program."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 dim_option = click.option(
@@ -129,3 +132,15 @@ def parse_dims(texts: Sequence[str]) -> dict[str, int]:
             raise UsageError(f"--dim {text!r}", f"{name} is given twice", "one number for each name")
         dims[name] = int(number)
     return dims
+
+
+def require_plotly() -> None:
+    """Find out before the work whether ``--report`` can be drawn.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        import plotly.offline  # noqa: F401
+    except ImportError:
+        raise UsageError("--report", "drawn by plotly, which is not installed", hint="pip install plotly") from None

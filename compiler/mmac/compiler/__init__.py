@@ -3,7 +3,7 @@
     >>> from mmac.compiler import Options, compile_model
 
 `compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs;
-`evaluate` measures a program on a labelled dataset.
+`evaluate` measures a program on a labelled dataset, `compare` says where it loses accuracy.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmac.compiler.comparison import Comparison as Comparison
+    from mmac.compiler.comparison import compare as compare
     from mmac.compiler.evaluation import evaluate as evaluate
     from mmac.compiler.evaluation import read_dataset as read_dataset
     from mmac.compiler.fates import Fate as Fate
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from mmac.compiler.pipeline import summary as summary
 
 _HOME = {
+    "Comparison": "comparison",
     "Compiled": "pipeline",
     "Fate": "fates",
     "MmacWarning": "passes",
     "Options": "pipeline",
     "PASS_NAMES": "pipeline",
     "check_model": "fates",
+    "compare": "comparison",
     "compile_model": "pipeline",
     "evaluate": "evaluation",
     "read_arrays": "files",
@@ -47,11 +51,13 @@ _HOME = {
 
 __all__ = [
     "PASS_NAMES",
+    "Comparison",
     "Compiled",
     "Fate",
     "MmacWarning",
     "Options",
     "check_model",
+    "compare",
     "compile_model",
     "evaluate",
     "read_arrays",

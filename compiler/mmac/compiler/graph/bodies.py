@@ -211,5 +211,6 @@ def body(kind: str, opset: int) -> ir.Function:
 def declare(model: ir.Model, kind: str) -> None:
     """Add the body of `kind` to `model`, in place, unless it is there."""
     model.opset_imports[DOMAIN] = VERSION
-    function = body(kind, model.opset_imports[""])
-    model.functions.setdefault(function.identifier(), function)
+    if (DOMAIN, kind, "") not in model.functions:
+        function = body(kind, model.opset_imports[""])
+        model.functions[function.identifier()] = function

@@ -138,26 +138,28 @@ def _synthetic(model: ir.Model) -> Iterator[dict[str, Array]]:
     yield feed
 
 
-def batches(model: ir.Model, data: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """Cut the arrays into what one run takes (axis 0 of each input), leaving out an incomplete last piece."""
+def batches(model: ir.Model, data: Mapping[str, Array], what: str = "calibration data") -> Iterator[dict[str, Array]]:
+    """Cut the arrays into what one run takes (axis 0 of each input), leaving out an incomplete last piece.
+
+    Raises:
+        MalformedError: arrays of the wrong name, shape or type, or that are not finite; `what` is where they are from.
+    """
     names = {value.name or "" for value in model.graph.inputs}
     if set(data) != names:
         wrong = sorted(set(data) ^ names)
-        raise MalformedError(
-            "calibration data", f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}"
-        )
-    pieces = {value.name or "": _pieces(value, data[value.name or ""]) for value in model.graph.inputs}
+        raise MalformedError(what, f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}")
+    pieces = {value.name or "": _pieces(value, data[value.name or ""], what) for value in model.graph.inputs}
     counts = {name: len(array) for name, array in pieces.items()}
     if len(set(counts.values())) != 1:
-        raise MalformedError("calibration data", f"different numbers of samples: {counts}", "the same for all")
+        raise MalformedError(what, f"different numbers of samples: {counts}", "the same for all")
     for number in range(max(counts.values())):
         yield {name: np.ascontiguousarray(array[number]) for name, array in pieces.items()}
 
 
-def _pieces(value: ir.Value, array: Array) -> Array:
+def _pieces(value: ir.Value, array: Array, what: str) -> Array:
     """`array` as [runs, *shape of the input], after checking that it fits."""
     shape = static_shape(value) or ()
-    where = f"calibration data {value.name!r}"
+    where = f"{what} {value.name!r}"
     if not array.ndim:
         raise MalformedError(where, "a single number", "an array of samples")
     if array.shape[1:] != shape[1:]:

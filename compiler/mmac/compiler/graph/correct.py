@@ -81,7 +81,7 @@ class Correct(Pass[ir.Model, ir.Model]):
         if self.data is None:
             return result
         fit = self.fit and not any(key in node.metadata_props for node in result.graph for key in (BIAS, SCALE))
-        full = _untruncated(model)
+        full = untruncated(model)
         layers = _Layers(result, full, fit)
         exact = Terms().apply(full)
         per_sample = layers.variants * _BYTES_PER_VALUE * _largest(exact)
@@ -104,7 +104,7 @@ def _largest(model: ir.Model) -> int:
     return max((math.prod(static_shape(value) or ()) for node in model.graph for value in node.outputs), default=1)
 
 
-def _untruncated(model: ir.Model) -> ir.Model:
+def untruncated(model: ir.Model) -> ir.Model:
     """The same model with one level, at which nothing is dropped."""
     full = model.clone()
     full.metadata_props[LEVELS] = str(FULL)

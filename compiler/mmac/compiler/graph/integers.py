@@ -28,6 +28,9 @@ from mmac.compiler.graph.operators import BY_OP_TYPE, SHARING
 SCALE, ZERO_POINT = "mmac.scale", "mmac.zero_point"
 """Metadata keys of an integer value: real = scale · (q − zero_point)."""
 
+FLOAT = "mmac.float"
+"""Metadata key of an integer value: name of the float value, in the model before, that its integers stand for."""
+
 DATA_TYPES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
@@ -191,6 +194,8 @@ def _hoist(editor: Editor, cluster: Cluster) -> None:
 def _integer_node(editor: Editor, node: ir.Node, integers: list[ir.Value], code: Encoding) -> ir.Node:
     """The same operation on integers."""
     outputs = [similar(value, editor.fresh(f"{value.name}_integer"), code.dtype) for value in node.outputs]
+    for integers_of, value in zip(outputs, node.outputs, strict=True):
+        integers_of.metadata_props[FLOAT] = value.name or ""
     parameters = list(node.inputs[len(integers) :])
     attributes = dict(node.attributes)
     if node.op_type == "Pad" and attribute(node, "mode", "constant") == "constant":

@@ -18,7 +18,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from mmac.compiler.graph.call import Call
-from mmac.compiler.graph.edit import Array
+from mmac.compiler.graph.edit import Array, attribute, constant_array
 from mmac.compiler.graph.execute import session
 from mmac.compiler.graph.rewrites import REWRITES, window
 from mmac.isa.plan import MAX_BETA
@@ -51,9 +51,19 @@ class Products:
     def of(call: Call, level: int) -> Products:
         """Of a layer at a level."""
         exact = REWRITES[call.node.op_type](call, level)
-        digits = np.array(exact.attributes["digit_weights"], np.float32)
-        data: Real = digits @ exact.arrays["data_table"]
-        return Products(data, *(exact.arrays[role] for role in ("terms", "bias", "scale")))
+        arrays = [exact.arrays[role] for role in ("data_table", "terms", "bias", "scale")]
+        return Products._of(exact.attributes["digit_weights"], *arrays)
+
+    @staticmethod
+    def of_exact(node: ir.Node) -> Products:
+        """Of a layer of an exact model."""
+        arrays = [array for value in node.inputs[1:] if (array := constant_array(value)) is not None]
+        return Products._of(attribute(node, "digit_weights", [1]), *arrays)
+
+    @staticmethod
+    def _of(digit_weights: Sequence[int], table: Array, weights: Array, bias: Array, scale: Array) -> Products:
+        data: Real = np.array(digit_weights, np.float32) @ table
+        return Products(data, weights, bias, scale)
 
     def are_those_of(self, other: Products) -> bool:
         """Whether the results are the same on any data."""

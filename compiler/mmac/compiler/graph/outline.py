@@ -6,7 +6,8 @@ import onnx_ir as ir
 
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.constants import is_constant
-from mmac.compiler.graph.edit import SOURCE, Editor, maker, similar, sources
+from mmac.compiler.graph.edit import SOURCE, Editor, maker, operand, similar, sources
+from mmac.compiler.graph.integers import FLOAT
 from mmac.compiler.graph.operators import Operator
 
 _PARAMETERS = ("", "_scale", "_zero_point")
@@ -89,6 +90,7 @@ class Outline:
         output = similar(q.outputs[0], self._editor.fresh(f"{name}_call"))
         call = ir.node(self._operator.kind, self._actuals, domain=DOMAIN, overload=name, outputs=[output], name=name)
         call.metadata_props[SOURCE] = source
+        output.metadata_props[FLOAT] = operand(q, 0).name or ""
         graph.insert_before(q, call)
         old = q.outputs[0]
         old.replace_all_uses_with(output, replace_graph_outputs=True)

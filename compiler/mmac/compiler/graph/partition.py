@@ -14,6 +14,7 @@ from mmac.compiler.graph.clusters import Cluster, match
 from mmac.compiler.graph.constants import is_constant
 from mmac.compiler.graph.edit import SOURCE, Editor, maker, operand, remove_unused
 from mmac.compiler.graph.integers import (
+    FLOAT,
     SCALE,
     ZERO_POINT,
     encoding,
@@ -166,6 +167,8 @@ def _at_border(node: ir.Node) -> bool:
 def _note_encodings(model: ir.Model) -> None:
     """Write on every integer value of the graph what its integers mean."""
     for node in model.graph:
+        if node.op_type == "QuantizeLinear":
+            node.outputs[0].metadata_props[FLOAT] = operand(node, 0).name or ""
         if (code := encoding(node)) is not None:
             note_encoding(operand(node, 0) if node.op_type == "DequantizeLinear" else node.outputs[0], code)
         elif node.domain == DOMAIN and node.overload:

@@ -60,7 +60,7 @@ class Quantize(Pass[ir.Model, ir.Model]):
         else:
             origin = "synthetic" if self.data is None else "data"
             clusters = find_clusters(result.graph)
-            affines = self._affines(model, clusters)
+            affines = self.affines(model, clusters)
             _insert_activations(editor, clusters, affines)
         for node in list(result.graph):
             if node.op_type in ("Conv", "Gemm", "MatMul"):
@@ -70,9 +70,9 @@ class Quantize(Pass[ir.Model, ir.Model]):
         remember_original(result, model)
         return result
 
-    def _affines(self, model: ir.Model, clusters: list[Cluster]) -> dict[ir.Value, Affine]:
+    def affines(self, model: ir.Model, clusters: list[Cluster]) -> dict[ir.Value, Affine]:
         """Parameters of every run-time value that a cluster reads or writes."""
-        values = _run_time_values(clusters)
+        values = run_time_values(clusters)
         if not values:
             return {}
         names = [value.name or "" for value in values]
@@ -81,7 +81,7 @@ class Quantize(Pass[ir.Model, ir.Model]):
         array = (cluster for cluster in clusters if cluster.operator.unit == "array")
         # the first layer keeps all terms of the model's inputs, unless a plan says otherwise
         truncated = {value for cluster in array for value in cluster.inputs if not value.is_graph_input()}
-        for group in _sharing_groups(clusters, values):
+        for group in sharing_groups(clusters, values):
             low = min(ranges[value.name or ""][0] for value in group)
             high = max(ranges[value.name or ""][1] for value in group)
             choose = Affine.from_range if truncated.isdisjoint(group) else Affine.for_terms
@@ -130,7 +130,8 @@ def _without_idle_layout(clusters: list[Cluster]) -> list[Cluster]:
     return kept
 
 
-def _run_time_values(clusters: list[Cluster]) -> list[ir.Value]:
+def run_time_values(clusters: list[Cluster]) -> list[ir.Value]:
+    """All that the clusters read and write, constants left out, each once."""
     values: dict[ir.Value, None] = {}
     for cluster in clusters:
         for value in (*cluster.inputs, *cluster.outputs):
@@ -139,7 +140,7 @@ def _run_time_values(clusters: list[Cluster]) -> list[ir.Value]:
     return list(values)
 
 
-def _sharing_groups(clusters: list[Cluster], values: list[ir.Value]) -> list[list[ir.Value]]:
+def sharing_groups(clusters: list[Cluster], values: list[ir.Value]) -> list[list[ir.Value]]:
     """Values that must have the same scale: what goes into and comes out of pooling and layout operations."""
     leader = {value: value for value in values}
 

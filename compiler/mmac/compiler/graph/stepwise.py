@@ -10,7 +10,7 @@ import onnx_ir as ir
 from mmac.compiler.graph.bodies import DOMAIN
 from mmac.compiler.graph.constants import is_constant
 from mmac.compiler.graph.edit import Array, all_operands, leaves
-from mmac.compiler.graph.execute import session
+from mmac.compiler.graph.execute import part, session
 
 Values = list[Array]
 """One value: for each variant an array [samples, *shape]. Variants that are equal so far share one array."""
@@ -35,7 +35,7 @@ def walk(model: ir.Model, feeds: Sequence[Mapping[str, Array]], variants: int, l
     last = {name: number for number, step in enumerate(steps) for name in _names(_read(step))}
     kept = _names(model.graph.outputs)
     for number, step in enumerate(steps):
-        if _is_layer(step[0]):
+        if is_layer(step[0]):
             values[_name(step[0].outputs[0])] = layer(step[0], values[_name(step[0].inputs[0])])
         else:
             values.update(_run(model, step, values))
@@ -44,7 +44,8 @@ def walk(model: ir.Model, feeds: Sequence[Mapping[str, Array]], variants: int, l
     return {name: values[name] for name in kept}
 
 
-def _is_layer(node: ir.Node) -> bool:
+def is_layer(node: ir.Node) -> bool:
+    """Whether the array computes a node of a partitioned model."""
     return node.domain == DOMAIN and node.op_type in ("Conv", "MatMul")
 
 
@@ -52,7 +53,7 @@ def _steps(graph: ir.Graph) -> list[list[ir.Node]]:
     """The nodes in order: array layers alone, what lies between them together."""
     steps: list[list[ir.Node]] = []
     for node in graph:
-        if not steps or _is_layer(node) or _is_layer(steps[-1][0]):
+        if not steps or is_layer(node) or is_layer(steps[-1][0]):
             steps.append([])
         steps[-1].append(node)
     return steps
@@ -69,20 +70,16 @@ def _run(model: ir.Model, step: Sequence[ir.Node], values: Mapping[str, Values])
     """What onnxruntime makes of some nodes, sample by sample."""
     inside = set(step)
     outputs = [value for node in step for value in node.outputs if leaves(value, inside)]
-    inputs = _read(step)
-    graph = ir.convenience.extract(model.graph, inputs, outputs)
-    called = {node.op_identifier(): None for node in step}
-    functions = [model.functions[name] for name in called if name in model.functions]
-    runner = session(ir.Model(graph, ir_version=model.ir_version, functions=functions))
-    names, results = _names(outputs), [value.name or "" for value in graph.outputs]
+    inputs, names = _names(_read(step)), _names(outputs)
+    runner = session(part(model, inputs, names))
     done: dict[tuple[int, ...], list[Array]] = {}
     made: dict[str, Values] = {name: [] for name in names}
-    for arrays in zip(*(values[name] for name in _names(inputs)), strict=True):
+    for arrays in zip(*(values[name] for name in inputs), strict=True):
         key = tuple(map(id, arrays))
         if key not in done:
             samples = zip(*(map(np.asarray, array) for array in arrays), strict=True)
-            feeds = [dict(zip(_names(inputs), sample, strict=True)) for sample in samples]
-            made_of = [runner.run(results, feed) for feed in feeds]
+            feeds = [dict(zip(inputs, sample, strict=True)) for sample in samples]
+            made_of = [runner.run(names, feed) for feed in feeds]
             done[key] = [np.stack(column) for column in zip(*made_of, strict=True)]
         for name, array in zip(names, done[key], strict=True):
             made[name].append(array)
