@@ -39,7 +39,8 @@ Places = npt.NDArray[np.int16]
 
 _PLACES = 8 * GROUP_SIZE
 _MAX_K = 6
-_RAGGED = 128
+RAGGED = 128
+"""First byte of a ragged stream."""
 
 
 def encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Ints]:
@@ -104,7 +105,7 @@ def _header(count: Bytes, ragged: npt.NDArray[np.bool_]) -> tuple[Bytes, Ints]:
         return np.empty(0, np.uint8), np.zeros(len(count), np.int64)
     most = count.max(axis=1, keepdims=True)
     missing = _section((most - count)[~ragged].ravel(), np.where(ragged, 0, count.shape[1]))
-    return _joined((np.where(ragged, np.uint8(_RAGGED), most[:, 0]), np.ones(len(count), np.int64)), missing)
+    return _joined((np.where(ragged, np.uint8(RAGGED), most[:, 0]), np.ones(len(count), np.int64)), missing)
 
 
 def places(codes: Bytes) -> Bytes:
@@ -241,7 +242,7 @@ class _Reader:
         if not groups:
             return np.empty((tiles, 0), np.uint8), np.zeros(tiles, np.bool_)
         most = self._take(np.ones(tiles, np.int64))
-        ragged = most == _RAGGED
+        ragged = most == RAGGED
         if most[~ragged].max(initial=0) > MAX_ALPHA:
             raise MalformedError(self._where, f"groups of {most[~ragged].max()} terms", f"at most {MAX_ALPHA}")
         missing, _ = self.section(np.where(ragged, 0, groups), signed=False)

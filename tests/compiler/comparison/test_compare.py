@@ -20,7 +20,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from mmac.compiler import Options, compare, compile_model
 from mmac.compiler.comparison import Comparison, LevelErrors, run
 from mmac.compiler.comparison.errors import VARIANTS
-from mmac.isa.errors import MalformedError
+from mmac.isa.errors import MalformedError, UsageError
 from mmac.isa.plan import parse_levels
 from mmac.isa.program import Program
 from mmac.runtime import Session
@@ -28,6 +28,7 @@ from mmac.runtime.ports import dequantize
 from tests.cli import conftest as cli
 from tests.compiler import nets
 from tests.compiler.comparison.damage import negated, scaled
+from tests.compiler.graph.small import model
 from tests.compiler.random_graphs import random_graph
 
 LEVELS = "8x2,full"
@@ -362,3 +363,26 @@ def test_a_model_with_other_weights_is_named_as_such(residual, tmp_path):
 def test_bad_data_are_refused(residual, data, text):
     with pytest.raises(MalformedError, match=text):
         compare(residual.path, residual.program, data)
+
+
+def test_groups_with_budgets_of_their_own_are_not_taken_for_damage(residual):
+    """The budgets below the layer are those of the program's streams."""
+    spent = {"#1..-2": {"alpha": [5, 14], "spend": "largest"}}
+    result = residual.compare(residual.compile("8x2,20x3", budgets=spent))
+    assert not any(layer.wrong_values for level in result.levels for layer in level.layers)
+
+
+def test_a_reordered_program_is_refused(tmp_path):
+    """Its tensors have their channels in another order than the model's."""
+    text = """(float[1,16,6,6] x) => (float[1,16,6,6] y) {
+        a = Conv (x, w[32,16,1,1])
+        b = Conv (a, w[32,32,1,1])
+        y = Conv (b, w[16,32,1,1])
+    }"""
+    path = tmp_path / "net.onnx"
+    onnx.save(model(text), path)
+    budgets = {"#1": {"alpha_of_channels": [4] * 16 + [9] * 16}}
+    options = Options(budgets=budgets, reorder=True, calibration=nets.inputs(model(text)))
+    program = compile_model(path, options).program
+    with pytest.raises(UsageError, match="its channels were sorted, such as those of 'b_quantized_reordered'"):
+        compare(path, program, {"x": np.zeros((1, 16, 6, 6), np.float32)})

@@ -20,13 +20,14 @@ from mmac.compiler.graph import Budget, Fold, Partition, Quantize, Terms
 from mmac.compiler.graph.clusters import Cluster
 from mmac.compiler.graph.correct import untruncated
 from mmac.compiler.graph.edit import Editor
+from mmac.compiler.graph.group_budgets import GROUPS, limits_text
 from mmac.compiler.graph.level_constants import BIAS, SCALE, to_metadata
 from mmac.compiler.graph.qdq import Affine
 from mmac.compiler.graph.quantize import run_time_values, sharing_groups
 from mmac.compiler.graph.stepwise import is_layer
 from mmac.isa.errors import MalformedError, MmacError, UsageError
 from mmac.isa.program import Port, Program
-from mmac.runtime.engines.fast.constants import channel_constants
+from mmac.runtime.engines.fast.constants import channel_constants, group_alphas
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ def stages(model: str | Path, program: Program) -> Stages:
 
     Raises:
         MalformedError: the program was not compiled from this model.
+        UsageError: its channels were reordered.
         MmacError: whatever `compile_model` finds wrong with the model.
     """
+    if moved := next((name for name in program.tensor if name.endswith("_reordered")), None):
+        raise UsageError(
+            f"program {program.name}", f"its channels were sorted, such as those of {moved!r}",
+            "a program compiled without --reorder, which gives the same results",
+        )  # fmt: skip
     original = ImportModel(_dims(model, program)).apply(model)
     _check_ports(str(model), original.graph.inputs, program.inputs, "input")
     reference = Fold().apply(original)
@@ -74,9 +81,12 @@ def stages(model: str | Path, program: Program) -> Stages:
         raise _another(str(model), f"{error.where}: {error.found}") from None
     _check_ports(str(model), outlined.graph.outputs, program.outputs, "output")
     _check_layers(str(model), outlined, program)
+    alphas = group_alphas(program)
     for node in outlined.graph:
-        for key in (BIAS, SCALE):  # from training; the program has its own
+        for key in (BIAS, SCALE, GROUPS):  # from training; the program has its own
             node.metadata_props.pop(key, None)
+        if (own := alphas.get(node.name or "")) is not None:
+            node.metadata_props[GROUPS] = limits_text(own)
     full = Terms().apply(untruncated(outlined))
     _check_tensors(str(model), full, program)
     return Stages(original, reference, outlined, full, _with_constants(outlined, program))

@@ -1,4 +1,4 @@
-"""Biases and scales of the array layers, as a program has them."""
+"""What a program has of its array layers: biases and scales, and the budgets of groups that have their own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from mmac.isa import structure
 from mmac.isa.program import Program
+from mmac.isa.terms import group_term_count
 from mmac.runtime import engines
 from mmac.runtime.engines.fast.engine import FastEngine
 from mmac.runtime.engines.fast.layers import Convolution
 from mmac.runtime.engines.fast.lift import params
+from mmac.runtime.engines.fast.weights import is_ragged, weights
 
 Constants = npt.NDArray[np.void]
 
@@ -31,6 +33,22 @@ def channel_constants(program: Program) -> dict[str, Constants]:
         found = np.stack([params(program, layer.params, layer.y.shape[3], level) for level in levels])
         parts.setdefault(program.plan.layers[layer.tiles.layer].name, []).append(found)
     # a convolution in large groups is an operation for each of them, in the order of their channels
+    return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
+
+
+def group_alphas(program: Program) -> dict[str, npt.NDArray[np.uint8]]:
+    """Terms that each weight group keeps, [levels, channels, groups], of layers whose groups have budgets of their own.
+
+    Args:
+        program: a verified program.
+    """
+    parts: dict[str, list[npt.NDArray[np.uint8]]] = {}
+    for layer in convolutions(program):
+        if is_ragged(program, layer.tiles):
+            own = [weights(program, layer, level) for level in range(len(program.plan.levels))]
+            rows = [np.moveaxis(each, 1, -1).reshape(len(each), -1) for each in own]
+            counts = np.stack([group_term_count(each) for each in rows]).astype(np.uint8)
+            parts.setdefault(program.plan.layers[layer.tiles.layer].name, []).append(counts)
     return {name: np.concatenate(found, axis=1) for name, found in parts.items()}
 
 

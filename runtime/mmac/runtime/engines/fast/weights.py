@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.isa import streams, terms
+from mmac.isa.coded import RAGGED
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import Program, directory_dtype
 from mmac.isa.table import TermFormat
@@ -31,15 +32,26 @@ def weights(program: Program, layer: Convolution, level: int) -> Weights:
     return np.ascontiguousarray(taps.reshape(outputs, -1, kh, kw)[:, :inputs])
 
 
+def is_ragged(program: Program, tiles: Tiles) -> bool:
+    """Whether weight groups have budgets of their own."""
+    first = program.image[_entries(program, tiles)["offset"].astype(np.int64)]
+    return tiles.format == TermFormat.CODED and bool((first == RAGGED).any())
+
+
 def _prefixes(program: Program, tiles: Tiles, level: int) -> tuple[Bytes, npt.NDArray[np.int64]]:
     """What the level reads of all tiles, one after the other, and the bytes of each."""
-    image = program.image
-    entry = directory_dtype(len(program.plan.levels))
-    where = tiles.entries.reshape(-1, 1) + np.arange(entry.itemsize)
-    entries = image[where].view(entry)[:, 0]
+    image, entries = program.image, _entries(program, tiles)
     offsets, sizes = entries["offset"].astype(np.int64), entries["level"]["bytes"][:, level].astype(np.int64)
     parts = [image[offset : offset + size] for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
     return np.concatenate(parts), sizes
+
+
+def _entries(program: Program, tiles: Tiles) -> npt.NDArray[np.void]:
+    """The directory entries of all tiles."""
+    entry = directory_dtype(len(program.plan.levels))
+    where = tiles.entries.reshape(-1, 1) + np.arange(entry.itemsize)
+    found: npt.NDArray[np.void] = program.image[where].view(entry)[:, 0]
+    return found
 
 
 def _values(
