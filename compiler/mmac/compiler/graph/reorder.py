@@ -64,7 +64,7 @@ class Reorder(Pass[ir.Model, ir.Model]):
         for node in list(result.graph):
             if _is_layer(node):
                 _permute(editor, node, orders.get(spaces.of(operand(node, 0))), orders.get(spaces.of(node.outputs[0])))
-        for value in spaces.values:
+        for value in [value for node in result.graph for value in node.outputs]:
             if spaces.of(value) in orders:
                 value.name = editor.fresh(f"{value.name}_reordered")
         remove_unused(result)
@@ -90,7 +90,6 @@ class _Spaces:
                 self._fix(*tied)
             else:
                 self._tie(*tied)
-        self.values = list(self._parent)
         self.layers: dict[ir.Value, list[ir.Node]] = defaultdict(list)
         for node in producers:
             if (space := self.of(node.outputs[0])) is not None:
