@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS
 from mmac.compiler.graph.call import Call
 from mmac.compiler.graph.correct import corrected, fit
 from mmac.compiler.graph.edit import Array
-from mmac.compiler.graph.layer_sums import LayerKernel, Products, Real
+from mmac.compiler.graph.layer_sums import LayerKernel, Products
 from mmac.compiler.graph.stepwise import Values, walk
 from mmac.compiler.graph.terms import Terms
 from mmac.isa.plan import FULL, Level
@@ -24,6 +24,8 @@ Choice = Mapping[str, Level]
 """The (α, β) of some layers by name; the others keep all terms."""
 
 Float64 = npt.NDArray[np.float64]
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
 
 _MEMORY_BYTES = 1 << 30
 """What the results of one layer in all variants of a walk may take."""
@@ -58,19 +60,52 @@ class Variants:
         found = walk(self._exact, self._feeds, 1 + len(choices), layers)
         return [[values[number] for values in found.values()] for number in range(1 + len(choices))]
 
-    def errors(self, choices: Sequence[Choice], of: Sequence[Array] | None = None) -> Float64:
+    def errors(
+        self, choices: Sequence[Choice], of: Sequence[Array] | None = None, progress: Progress | None = None
+    ) -> Float64:
         """Error energy of each choice, summed over outputs and samples: against `of`, or the untruncated outputs."""
         errors: list[float] = []
         for start in range(0, len(choices), self.most - 1):
+            if progress is not None:
+                progress(start, len(choices))
             whole, *others = self.outputs(choices[start : start + self.most - 1])
             errors += [energy(of or whole, other) for other in others]
         return np.array(errors)
+
+    def local_errors(
+        self, wanted: Mapping[str, Sequence[Level]], progress: Progress | None = None
+    ) -> dict[str, dict[Level, float]]:
+        """What levels do to the result of each layer itself, whose data are not truncated before: squared steps."""
+        layers = _Probe(self._calls, wanted, self._correct, progress)
+        walk(self._exact, self._feeds, 1, layers)
+        return layers.found
 
 
 def energy(expected: Sequence[Array], found: Sequence[Array] | None = None) -> float:
     """Sum of squares, of the difference if there are two."""
     others: Sequence[Array | float] = [0.0] * len(expected) if found is None else found
     return sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in zip(expected, others, strict=True))
+
+
+class _Layer:
+    """One array layer: its result without truncation, and at any level on any data."""
+
+    def __init__(self, call: Call, data: Array, correct: bool) -> None:
+        self._kernel, self._products, self._correct = LayerKernel(call), _Cached(call), correct
+        self._data, self._whole = data, self._products[FULL]
+        sums = self._kernel.sums(data, self._whole)
+        self._target, self._visible = self._kernel.sample(sums), self._kernel.visible(self._whole)
+        self.result = self._kernel.requantize(sums, self._whole)
+
+    def at(self, level: Level, data: Array) -> Array:
+        """The result, corrected."""
+        own = self._products[level]
+        if data is self._data and own.are_those_of(self._whole):
+            return self.result
+        sums = self._kernel.sums(data, own)
+        if self._correct:
+            own = corrected(own, *fit(self._target, self._kernel.sample(sums), *self._visible))
+        return self._kernel.requantize(sums, own)
 
 
 class _Layers:
@@ -81,32 +116,39 @@ class _Layers:
 
     def __call__(self, node: ir.Node, data: Values) -> Values:
         name = node.name or ""
-        call = self._calls[name]
-        kernel, products = LayerKernel(call), _Cached(call)
-        whole = products[FULL]
-        sums = kernel.sums(data[0], whole)
-        target, low, high = kernel.sample(sums), *kernel.visible(whole)
-        done = {(id(data[0]), FULL): kernel.requantize(sums, whole)}
-        results = [done[id(data[0]), FULL]]
+        layer = _Layer(self._calls[name], data[0], self._correct)
+        done = {(id(data[0]), FULL): layer.result}
+        results = [layer.result]
         for choice, x in zip(self._choices, data[1:], strict=True):
             level = choice.get(name, FULL)
-            key = id(x), level
-            if key not in done:
-                own = products[level]
-                if x is data[0] and own.are_those_of(whole):
-                    done[key] = results[0]
-                else:
-                    done[key] = self._result(kernel, x, own, target, low, high)
-            results.append(done[key])
+            if (id(x), level) not in done:
+                done[id(x), level] = layer.at(level, x)
+            results.append(done[id(x), level])
         return results
 
-    def _result(
-        self, kernel: LayerKernel, x: Array, own: Products, target: Real, low: Real, high: Real
-    ) -> Array:
-        sums = kernel.sums(x, own)
-        if self._correct:
-            own = corrected(own, *fit(target, kernel.sample(sums), low, high))
-        return kernel.requantize(sums, own)
+
+class _Probe:
+    """Goes along the untruncated model and tries levels at each layer."""
+
+    def __init__(
+        self,
+        calls: Mapping[str, Call],
+        wanted: Mapping[str, Sequence[Level]],
+        correct: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._calls, self._wanted, self._correct, self._progress = calls, wanted, correct, progress
+        self.found: dict[str, dict[Level, float]] = {}
+
+    def __call__(self, node: ir.Node, data: Values) -> Values:
+        name = node.name or ""
+        if self._progress is not None:
+            self._progress(len(self.found), len(self._wanted))
+        layer = _Layer(self._calls[name], data[0], self._correct)
+        self.found[name] = {
+            level: energy([layer.result], [layer.at(level, data[0])]) for level in self._wanted.get(name, ())
+        }
+        return [layer.result]
 
 
 class _Cached(dict[Level, Products]):
