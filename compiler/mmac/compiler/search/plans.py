@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 _ROUNDS = 120
 """Adjustments of the prices."""
 _SWEEPS = 6
+_POWER = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,10 @@ class Problem:
         picked: Float64 = of[level, modes, layer, chosen].sum(axis=1)
         return picked
 
-    def score(self, chosen: Ints, modes: Ints) -> float:
-        """Sum over levels of the logarithm of the value; infinite if a limit does not hold."""
-        if (self.sums(self.weights, chosen, modes) > self.limits * (1 + 1e-9)).any():
-            return np.inf
-        return float(np.log(self.sums(self.values, chosen, modes) + self.offsets + 1e-300).sum())
+    def regrets(self, chosen: Ints, modes: Ints, best: Float64) -> Float64:
+        """[levels] value in units of the `best` possible; infinite where a limit does not hold."""
+        ratio = (self.sums(self.values, chosen, modes) + self.offsets) / (best + self.offsets)
+        return np.where(self.sums(self.weights, chosen, modes) > self.limits * (1 + 1e-9), np.inf, ratio)
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,12 @@ class Nested:
     Attributes:
         chosen: [levels, layers] positions of options.
         modes: [layers].
-        loss: what nesting and modes cost: sum over levels of the logarithm of the value, above that of levels which
-            need not agree with each other (a lower bound).
+        regrets: [levels] value in units of that of the level alone, not having to agree with the others.
     """
 
     chosen: Ints
     modes: Ints
-    loss: float
+    regrets: Float64
 
 
 def nest(problem: Problem) -> Nested | int:
@@ -108,19 +107,20 @@ def nest(problem: Problem) -> Nested | int:
     values = np.array([solution.value for solution in free])
     prices = np.array([solution.multiplier for solution in free])
     best: Nested | None = None
-    best_score = np.inf
-    bound = float(np.log(values + problem.offsets + 1e-300).sum())
+    free_values = values
     lightest = np.where(np.isfinite(problem.weights), problem.weights, 0).max()
     prices = np.maximum(prices, values.max() * 1e-9 / max(lightest, 1e-300))
     tried: set[bytes] = set()
     for number in range(_ROUNDS):
-        chosen, modes = _chains(problem, prices, 1 / (values + problem.offsets + 1e-300))
+        regret = (values + problem.offsets) / (free_values + problem.offsets)
+        chosen, modes = _chains(problem, prices, regret**_POWER / (values + problem.offsets))
         used = problem.sums(problem.weights, chosen, modes)
         if number % 8 == 7 and modes.tobytes() not in tried:
             tried.add(modes.tobytes())
             swept = _sweep(problem, chosen, modes)
-            if swept is not None and (score := problem.score(swept, modes)) < best_score:
-                best, best_score = Nested(swept, modes, score - bound), score
+            if swept is not None:
+                found = Nested(swept, modes, problem.regrets(swept, modes, free_values))
+                best = min(best or found, found, key=lambda each: float((each.regrets**_POWER).sum()))
         values = problem.sums(problem.values, chosen, modes)
         step = 4.0 / (1 + number / 8)
         prices *= np.exp(np.clip(step * (used / problem.limits - 1), -1, 1))
@@ -129,7 +129,7 @@ def nest(problem: Problem) -> Nested | int:
         swept = _sweep(problem, _loosest(problem), modes)
         if swept is None:
             return 0 if problem.rising else count - 1
-        best = Nested(swept, modes, problem.score(swept, modes) - bound)
+        best = Nested(swept, modes, problem.regrets(swept, modes, free_values))
     return best
 
 

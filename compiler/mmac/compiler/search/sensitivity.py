@@ -9,101 +9,119 @@ different layers, and those of weights and data of one layer, are taken to add u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.search.space import Layer
-from mmac.compiler.search.variants import Choice, Variants, energy
+from mmac.compiler.search.variants import Progress, Setting, Variants
 from mmac.isa.plan import FULL, MAX_ALPHA, MAX_BETA, Level
 
 Float64 = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
-_ALPHA, _BETA = 6, 1
-"""Candidates with which gains are measured: coarse, so that their error stands out of the rounding noise."""
+_ALPHAS = (2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 36)
+"""α at which a layer's own error is measured; in between its logarithm is taken to be linear."""
+_GAIN_ALPHA, _GAIN_BETA = 6, 1
+"""Budgets with which gains are measured: coarse, so that their error stands out of the rounding noise."""
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """Errors at the model's output, as sums of squares over all outputs and samples.
+class Local:
+    """Error of a layer's own result, in squared steps, and the settings that were tried.
 
     Attributes:
-        errors: [options] of each layer: what it adds alone.
-        power: of the float model's outputs.
-        floor: of the quantized model without truncation, against the float model.
+        weights: [options] by what is dropped of weights.
+        data: [options] by what is dropped of data.
+        coarse: a setting that drops weights only, and one that drops data only, each with its error; those with which
+            gains are measured. None where nothing can be dropped.
     """
 
-    errors: list[Float64]
-    power: float
-    floor: float
+    weights: Float64
+    data: Float64
+    coarse: tuple[tuple[Setting, float] | None, tuple[Setting, float] | None]
 
 
-def local_errors(variants: Variants, layers: Sequence[Layer], progress: Progress) -> list[tuple[Float64, Float64]]:
-    """Of each layer, [options] error of its own result by what it drops of weights, and by what it drops of data.
-
-    In squared steps of the result, which other layers see full data.
-    """
-    wanted = {layer.name: _axes(layer) for layer in layers}
-    found = variants.local_errors(wanted, progress)
-    return [_split(layer, found[layer.name]) for layer in layers]
+def local_errors(variants: Variants, layers: Sequence[Layer], progress: Progress) -> list[Local]:
+    """What each layer's candidates do to its own result, other layers keeping all terms."""
+    axes = {layer.name: _axes(layer) for layer in layers}
+    found = variants.probe({name: [*weights, *data] for name, (weights, data) in axes.items()}, progress)
+    return [_local(layer, *axes[layer.name], found[layer.name]) for layer in layers]
 
 
-def _axes(layer: Layer) -> list[Level]:
-    """Candidates that drop terms of weights only, and of data only."""
-    alphas = dict.fromkeys(Level(option.alpha, MAX_BETA) for option in layer.options)
-    betas = dict.fromkeys(Level(MAX_ALPHA, option.beta) for option in layer.options)
-    return [*alphas, *betas]
+def _axes(layer: Layer) -> tuple[list[Level], list[Level]]:
+    """Levels that drop terms of weights only, and of data only."""
+    if len(layer.options) == 1:
+        return [], []
+    alphas = [alpha for alpha in _ALPHAS if alpha < layer.full.alpha]
+    betas = sorted({option.beta for option in layer.options if option.beta < layer.full.beta})
+    return [Level(alpha, MAX_BETA) for alpha in alphas], [Level(MAX_ALPHA, beta) for beta in betas]
 
 
-def _split(layer: Layer, found: Mapping[Level, float]) -> tuple[Float64, Float64]:
-    weights = _falling({o.alpha: found[Level(o.alpha, MAX_BETA)] for o in layer.options})
-    data = _falling({o.beta: found[Level(MAX_ALPHA, o.beta)] for o in layer.options})
-    weights[layer.full.alpha] = data[layer.full.beta] = 0.0
-    return np.array([weights[o.alpha] for o in layer.options]), np.array([data[o.beta] for o in layer.options])
-
-
-def _falling(errors: dict[int, float]) -> dict[int, float]:
-    """The same, but never more error with more terms."""
-    order = sorted(errors, reverse=True)
-    least = np.maximum.accumulate([errors[budget] for budget in order])
-    return dict(zip(order, least.tolist(), strict=True))
-
-
-def gains(
-    variants: Variants,
-    layers: Sequence[Layer],
-    local: Sequence[tuple[Float64, Float64]],
-    progress: Progress,
-) -> Float64:
-    """[layers, 2] error at the model's output per error at the layer's, for what it drops of weights and of data."""
-    found = np.zeros((len(layers), 2))
-    tried = [
-        (number, axis, Level(_ALPHA, MAX_BETA) if axis == 0 else Level(MAX_ALPHA, _BETA))
-        for number, layer in enumerate(layers)
-        for axis in (0, 1)
-        if len(layer.options) > 1
+def _local(
+    layer: Layer, weights: Sequence[Level], data: Sequence[Level], found: Sequence[tuple[Setting, float]]
+) -> Local:
+    by_alpha = {level.alpha: error for level, (_, error) in zip(weights, found, strict=False)}
+    by_beta = {level.beta: error for level, (_, error) in zip(data, found[len(weights) :], strict=True)}
+    coarse = [
+        min(tried, key=lambda each: abs(budget(each[0].level) - at)) if tried else None
+        for tried, budget, at in (
+            (found[: len(weights)], lambda level: level.alpha, _GAIN_ALPHA),
+            (found[len(weights) :], lambda level: level.beta, _GAIN_BETA),
+        )
     ]
-    errors = variants.errors([{layers[number].name: level} for number, _, level in tried], progress=progress)
-    for (number, axis, level), error in zip(tried, errors, strict=True):
-        layer = layers[number]
-        budget, full = (level.alpha, layer.full.alpha) if axis == 0 else (level.beta, layer.full.beta)
-        options = [o.alpha if axis == 0 else o.beta for o in layer.options]
-        own = local[number][axis][options.index(min(budget, full))]
-        found[number, axis] = error / own if own > 0 else 0.0
+    return Local(
+        _between(by_alpha, layer.full.alpha, [option.alpha for option in layer.options]),
+        _between(by_beta, layer.full.beta, [option.beta for option in layer.options]),
+        (coarse[0], coarse[1]),
+    )
+
+
+_NOTHING = 1e-12
+"""Share of the largest error that is as good as none, for logarithms."""
+
+
+def _between(errors: Mapping[int, float], full: int, wanted: Sequence[int]) -> Float64:
+    """Errors at the wanted budgets: not more with more terms, and none with all of them."""
+    if not errors:
+        return np.zeros(len(wanted))
+    budgets = sorted(errors)
+    falling = np.maximum.accumulate([errors[budget] for budget in reversed(budgets)])[::-1]
+    least = max(float(falling[0]), 1e-30) * _NOTHING
+    found = np.exp(np.interp(wanted, budgets, np.log(np.maximum(falling, least))))
+    beyond = np.array(wanted) > budgets[-1]  # beyond what was measured, towards nothing at all
+    found[beyond] *= (full - np.array(wanted)[beyond]) / (full - budgets[-1])
+    return np.where(np.array(wanted) >= full, 0.0, found)
+
+
+def gains(variants: Variants, layers: Sequence[Layer], local: Sequence[Local], progress: Progress) -> Float64:
+    """[layers, 2] error at the model's output per error at the layer's, for what it drops of weights and of data."""
+    tried = [
+        (number, axis, *tried)
+        for number, own in enumerate(local)
+        for axis, tried in enumerate(own.coarse)
+        if tried is not None and tried[1] > 0
+    ]
+    errors = variants.errors([{layers[number].name: setting} for number, _, setting, _ in tried], progress=progress)
+    found = np.zeros((len(layers), 2))
+    for (number, axis, _, own), error in zip(tried, errors, strict=True):
+        found[number, axis] = error / own
     return found
 
 
 def contributions(
-    variants: Variants, layers: Sequence[Layer], plan: Choice, outputs: Sequence[Array], progress: Progress
+    variants: Variants,
+    layers: Sequence[Layer],
+    plan: Mapping[str, Setting],
+    outputs: Sequence[Array],
+    progress: Progress,
 ) -> tuple[float, Float64]:
-    """The error of a plan against `outputs`, and [layers] by how much less it is if one layer keeps all its terms."""
-    names = [layer.name for layer in layers if plan.get(layer.name, FULL) not in (FULL, layer.full)]
-    choices = [plan, *({**plan, name: FULL} for name in names)]
+    """The error of a corrected plan against `outputs`, and [layers] by how much less it is if one keeps all terms."""
+    full = {layer.name: layer.full for layer in layers}
+    names = [name for name, setting in plan.items() if setting.level not in (FULL, full[name])]
+    choices = [plan, *({key: value for key, value in plan.items() if key != name} for name in names)]
     whole, *others = variants.errors(choices, outputs, progress)
     saved = dict(zip(names, (whole - other for other in others), strict=True))
     return float(whole), np.array([saved.get(layer.name, 0.0) for layer in layers])

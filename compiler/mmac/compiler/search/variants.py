@@ -1,9 +1,13 @@
-"""A model under many plans side by side: what each makes of the outputs, with the correction that `compile` fits."""
+"""A model under many plans side by side: what each makes of the outputs, with the correction that `compile` fits.
+
+Corrections are fitted to some samples and errors measured on others: a fit to few samples hides errors in them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +24,7 @@ from mmac.compiler.graph.stepwise import Values, walk
 from mmac.compiler.graph.terms import Terms
 from mmac.isa.plan import FULL, Level
 
-Choice = Mapping[str, Level]
-"""The (α, β) of some layers by name; the others keep all terms."""
-
+Feeds = Sequence[Mapping[str, Array]]
 Float64 = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -32,16 +34,37 @@ _MEMORY_BYTES = 1 << 30
 _BYTES_PER_VALUE = 4
 
 
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """How a layer works in a variant: its budgets, and its bias and scale if they are corrected."""
+
+    level: Level
+    bias: Array | None = None
+    scale: Array | None = None
+
+
+Variant = Mapping[str, Setting]
+"""The settings of some layers by name; the others keep all terms."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A variant with what it gives: the model's outputs on the samples to measure, [samples, …] each."""
+
+    variant: Variant
+    outputs: list[Array]
+
+
 class Variants:
     """Runs a partitioned model on samples in many variants.
 
     Args:
         model: a partitioned model; its plan does not matter.
-        feeds: the inputs of each sample.
-        correct: fit bias and scale of every layer, as the pass `correct` does.
+        fitted: samples to fit corrections to; none leaves constants alone.
+        measured: samples to measure errors on.
     """
 
-    def __init__(self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], correct: bool = True) -> None:
+    def __init__(self, model: ir.Model, fitted: Feeds, measured: Feeds) -> None:
         full = model.clone()
         full.metadata_props[LEVELS] = str(FULL)
         for node in full.graph:
@@ -49,36 +72,62 @@ class Variants:
                 node.metadata_props.update({ALPHA: str(FULL.alpha), BETA: str(FULL.beta)})
         self._exact = Terms().apply(full)
         self._calls = {node.name or "": Call(node, full) for node in full.graph if node.domain == DOMAIN}
-        self._feeds, self._correct = feeds, correct
-        largest = max((math.prod(static_shape(v) or ()) for node in self._exact.graph for v in node.outputs), default=1)
-        self.most = max(2, _MEMORY_BYTES // (_BYTES_PER_VALUE * largest * len(feeds)))
-        """Variants that one walk has memory for."""
-
-    def outputs(self, choices: Sequence[Choice]) -> list[list[Array]]:
-        """Of the model without truncation and then of each choice, the outputs of all samples, [samples, …] each."""
-        layers = _Layers(self._calls, choices, self._correct)
-        found = walk(self._exact, self._feeds, 1 + len(choices), layers)
-        return [[values[number] for values in found.values()] for number in range(1 + len(choices))]
+        self._fitted, self._measured = fitted, measured
+        self._largest = max(
+            (math.prod(static_shape(v) or ()) for node in self._exact.graph for v in node.outputs), default=1
+        )
+        self.whole = self._walk(measured, [{}])[0]
+        """Outputs without truncation."""
 
     def errors(
-        self, choices: Sequence[Choice], of: Sequence[Array] | None = None, progress: Progress | None = None
+        self, variants: Sequence[Variant], of: Sequence[Array] | None = None, progress: Progress | None = None
     ) -> Float64:
-        """Error energy of each choice, summed over outputs and samples: against `of`, or the untruncated outputs."""
+        """Error energy of each variant, summed over outputs and samples: against `of`, or the untruncated outputs."""
         errors: list[float] = []
-        for start in range(0, len(choices), self.most - 1):
+        most = self._most(len(self._measured))
+        for start in range(0, len(variants), most):
             if progress is not None:
-                progress(start, len(choices))
-            whole, *others = self.outputs(choices[start : start + self.most - 1])
-            errors += [energy(of or whole, other) for other in others]
+                progress(start, len(variants))
+            errors += [
+                energy(of or self.whole, outputs)
+                for outputs in self._walk(self._measured, variants[start : start + most])
+            ]
         return np.array(errors)
 
-    def local_errors(
+    def fit(self, plans: Sequence[Mapping[str, Level]], progress: Progress | None = None) -> list[Measured]:
+        """Each plan with its corrections, as the pass `correct` fits them."""
+        found: list[Measured] = []
+        feeds = [*self._fitted, *self._measured]
+        most = max(1, self._most(len(feeds)) - 1)
+        for start in range(0, len(plans), most):
+            if progress is not None:
+                progress(start, len(plans))
+            layers = _Fit(self._calls, plans[start : start + most], len(self._fitted))
+            outputs = walk(self._exact, feeds, 1 + len(layers.plans), layers)
+            found += [
+                Measured(settings, [values[1 + number][len(self._fitted) :] for values in outputs.values()])
+                for number, settings in enumerate(layers.settings)
+            ]
+        return found
+
+    def probe(
         self, wanted: Mapping[str, Sequence[Level]], progress: Progress | None = None
-    ) -> dict[str, dict[Level, float]]:
-        """What levels do to the result of each layer itself, whose data are not truncated before: squared steps."""
-        layers = _Probe(self._calls, wanted, self._correct, progress)
-        walk(self._exact, self._feeds, 1, layers)
+    ) -> dict[str, list[tuple[Setting, float]]]:
+        """What levels do to each layer's own result, in squared steps; its data are not truncated before.
+
+        For each layer a setting, with its correction, and the error for each of the wanted levels.
+        """
+        layers = _Probe(self._calls, wanted, len(self._fitted), progress)
+        walk(self._exact, [*self._fitted, *self._measured], 1, layers)
         return layers.found
+
+    def _walk(self, feeds: Feeds, variants: Sequence[Variant]) -> list[list[Array]]:
+        outputs = walk(self._exact, feeds, len(variants), _Run(self._calls, variants))
+        return [[values[number] for values in outputs.values()] for number in range(len(variants))]
+
+    def _most(self, samples: int) -> int:
+        """Variants that one walk has memory for."""
+        return max(1, _MEMORY_BYTES // (_BYTES_PER_VALUE * self._largest * samples))
 
 
 def energy(expected: Sequence[Array], found: Sequence[Array] | None = None) -> float:
@@ -87,43 +136,64 @@ def energy(expected: Sequence[Array], found: Sequence[Array] | None = None) -> f
     return sum(float(np.square(a.astype(np.float64) - b).sum()) for a, b in zip(expected, others, strict=True))
 
 
-class _Layer:
-    """One array layer: its result without truncation, and at any level on any data."""
+class _Run:
+    """Computes an array layer in all variants; those that see the same data in the same setting are computed once."""
 
-    def __init__(self, call: Call, data: Array, correct: bool) -> None:
-        self._kernel, self._products, self._correct = LayerKernel(call), _Cached(call), correct
-        self._data, self._whole = data, self._products[FULL]
-        sums = self._kernel.sums(data, self._whole)
-        self._target, self._visible = self._kernel.sample(sums), self._kernel.visible(self._whole)
-        self.result = self._kernel.requantize(sums, self._whole)
-
-    def at(self, level: Level, data: Array) -> Array:
-        """The result, corrected."""
-        own = self._products[level]
-        if data is self._data and own.are_those_of(self._whole):
-            return self.result
-        sums = self._kernel.sums(data, own)
-        if self._correct:
-            own = corrected(own, *fit(self._target, self._kernel.sample(sums), *self._visible))
-        return self._kernel.requantize(sums, own)
-
-
-class _Layers:
-    """Computes an array layer in all variants; those that see the same data with the same budgets are computed once."""
-
-    def __init__(self, calls: Mapping[str, Call], choices: Sequence[Choice], correct: bool) -> None:
-        self._calls, self._choices, self._correct = calls, choices, correct
+    def __init__(self, calls: Mapping[str, Call], variants: Sequence[Variant]) -> None:
+        self._calls, self._variants = calls, variants
 
     def __call__(self, node: ir.Node, data: Values) -> Values:
         name = node.name or ""
-        layer = _Layer(self._calls[name], data[0], self._correct)
-        done = {(id(data[0]), FULL): layer.result}
+        kernel, products = LayerKernel(self._calls[name]), _Cached(self._calls[name])
+        done: dict[tuple[int, int], Array] = {}
+        results = []
+        for variant, x in zip(self._variants, data, strict=True):
+            setting = variant.get(name, _WHOLE)
+            key = id(x), id(setting)
+            if key not in done:
+                own = products.of(setting)
+                done[key] = kernel.requantize(kernel.sums(x, own), own)
+            results.append(done[key])
+        return results
+
+
+class _Fitting:
+    """One array layer on samples of which the first ones are there to fit corrections to."""
+
+    def __init__(self, call: Call, data: Array, fitted: int) -> None:
+        self._kernel, self._products, self._fitted = LayerKernel(call), _Cached(call), fitted
+        self._data, self._whole = data, self._products[FULL]
+        sums = self._kernel.sums(data, self._whole)
+        self._visible = self._kernel.visible(self._whole)
+        if fitted:
+            self._target = self._kernel.sample(sums[:fitted])
+        self.result = self._kernel.requantize(sums, self._whole)
+
+    def at(self, level: Level, data: Array) -> tuple[Setting, Array]:
+        """The corrected setting, and the result."""
+        own = self._products[level]
+        if data is self._data and own.are_those_of(self._whole):
+            return Setting(level), self.result
+        sums = self._kernel.sums(data, own)
+        if self._fitted:
+            own = corrected(own, *fit(self._target, self._kernel.sample(sums[: self._fitted]), *self._visible))
+        return Setting(level, own.bias, own.scale), self._kernel.requantize(sums, own)
+
+
+class _Fit:
+    """Computes an array layer without truncation and in all plans, and corrects it before."""
+
+    def __init__(self, calls: Mapping[str, Call], plans: Sequence[Mapping[str, Level]], fitted: int) -> None:
+        self._calls, self.plans, self._fitted = calls, plans, fitted
+        self.settings: list[dict[str, Setting]] = [{} for _ in plans]
+
+    def __call__(self, node: ir.Node, data: Values) -> Values:
+        name = node.name or ""
+        layer = _Fitting(self._calls[name], data[0], self._fitted)
         results = [layer.result]
-        for choice, x in zip(self._choices, data[1:], strict=True):
-            level = choice.get(name, FULL)
-            if (id(x), level) not in done:
-                done[id(x), level] = layer.at(level, x)
-            results.append(done[id(x), level])
+        for plan, settings, x in zip(self.plans, self.settings, data[1:], strict=True):
+            settings[name], result = layer.at(plan.get(name, FULL), x)
+            results.append(result)
         return results
 
 
@@ -134,21 +204,25 @@ class _Probe:
         self,
         calls: Mapping[str, Call],
         wanted: Mapping[str, Sequence[Level]],
-        correct: bool,
+        fitted: int,
         progress: Progress | None,
     ) -> None:
-        self._calls, self._wanted, self._correct, self._progress = calls, wanted, correct, progress
-        self.found: dict[str, dict[Level, float]] = {}
+        self._calls, self._wanted, self._fitted, self._progress = calls, wanted, fitted, progress
+        self.found: dict[str, list[tuple[Setting, float]]] = {}
 
     def __call__(self, node: ir.Node, data: Values) -> Values:
         name = node.name or ""
         if self._progress is not None:
             self._progress(len(self.found), len(self._wanted))
-        layer = _Layer(self._calls[name], data[0], self._correct)
-        self.found[name] = {
-            level: energy([layer.result], [layer.at(level, data[0])]) for level in self._wanted.get(name, ())
-        }
+        layer = _Fitting(self._calls[name], data[0], self._fitted)
+        self.found[name] = []
+        for level in self._wanted.get(name, ()):
+            setting, result = layer.at(level, data[0])
+            self.found[name].append((setting, energy([layer.result[self._fitted :]], [result[self._fitted :]])))
         return [layer.result]
+
+
+_WHOLE = Setting(FULL)
 
 
 class _Cached(dict[Level, Products]):
@@ -162,3 +236,8 @@ class _Cached(dict[Level, Products]):
         self._call.node.metadata_props.update({ALPHA: str(level.alpha), BETA: str(level.beta)})
         self[level] = Products.of(self._call, 0)
         return self[level]
+
+    def of(self, setting: Setting) -> Products:
+        """The same with the constants of a setting."""
+        own = self[setting.level]
+        return own if setting.bias is None else replace(own, bias=setting.bias, scale=setting.scale)
