@@ -32,7 +32,7 @@ def plotly_script() -> str:
 
 
 def document(subject: Subject, figures: Sequence[Figure], level: int) -> str:
-    """Put the page together.
+    """The page about what a program costs.
 
     Args:
         subject: what it is about.
@@ -42,9 +42,54 @@ def document(subject: Subject, figures: Sequence[Figure], level: int) -> str:
     Raises:
         UsageError: plotly is not installed.
     """
-    scripts = [plotly_script(), (_PACKAGE / "page.js").read_text("utf-8")]
     report = subject.report
-    title = f"{report.model} on {report.target}"
+    levels = {str(number): row.level for number, row in enumerate(report.levels)}
+    return page(
+        report.model,
+        f"{report.model} on {report.target}",
+        f"""<p>One inference, predicted from program and target. Choose a level above or in the table.</p>
+{summary.host_note(subject)}""",
+        summary.tables(subject),
+        [
+            select("level", levels, str(level)),
+            select("constants", {name: name.replace("_", " ") for name in subject.reports}),
+        ],
+        figures,
+        subject.tables() | _headlines(subject),
+        "headline/{constants}/{level}",
+    )
+
+
+def page(
+    name: str,
+    title: str,
+    intro: str,
+    tables: str,
+    choices: Sequence[str],
+    figures: Sequence[Figure],
+    values: Tables,
+    headline: str,
+) -> str:
+    """Put a page together.
+
+    Args:
+        name: of the model; untrusted text, as is the title.
+        title: heading.
+        intro: HTML below it.
+        tables: HTML above the figures.
+        choices: HTML of what the reader can choose, see `mmac.runtime.page.figure.select`.
+        figures: sections, from top to bottom.
+        values: what bindings refer to, beside what the figures bring.
+        headline: binding of the text beside the choices.
+
+    Raises:
+        UsageError: plotly is not installed.
+    """
+    scripts = [plotly_script(), (_PACKAGE / "page.js").read_text("utf-8")]
+    for each in figures:
+        values = values | each.tables
+    controls = "\n".join(choices)
+    contents = {"headline": headline, "tables": values, "figures": list(map(_drawn, figures))}
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -57,20 +102,19 @@ def document(subject: Subject, figures: Sequence[Figure], level: int) -> str:
 </head>
 <body>
 <header>
-<b>{markup(report.model)}</b>
-{_controls(subject, level)}
+<b>{markup(name)}</b>
+{controls}
 <span id="headline"></span>
 <nav>{"".join(f'<a href="#{each.name}">{each.title}</a>' for each in figures)}</nav>
 </header>
 <main>
 <h1>{markup(title)}</h1>
-<p>One inference, predicted from program and target. Choose a level above or in the table.</p>
-{summary.host_note(subject)}
+{intro}
 <noscript><p>The figures need JavaScript.</p></noscript>
-{summary.tables(subject)}
+{tables}
 {"".join(map(_section, figures))}
 </main>
-<script type="application/json" id="page">{script_json(_contents(subject, figures))}</script>
+<script type="application/json" id="page">{script_json(contents)}</script>
 <script>{scripts[0]}</script>
 <script>{scripts[1]}</script>
 </body>
@@ -86,14 +130,8 @@ def _policy(scripts: Sequence[str]) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def _contents(subject: Subject, figures: Sequence[Figure]) -> Mapping[str, Any]:
-    tables: Tables = subject.tables() | _headlines(subject)
-    for figure in figures:
-        tables |= figure.tables
-    drawn = [
-        {"name": each.name, "data": each.data, "layout": each.layout, "bindings": each.bindings} for each in figures
-    ]
-    return {"tables": tables, "figures": drawn}
+def _drawn(figure: Figure) -> Mapping[str, Any]:
+    return {"name": figure.name, "data": figure.data, "layout": figure.layout, "bindings": figure.bindings}
 
 
 def _headlines(subject: Subject) -> Tables:
@@ -102,15 +140,6 @@ def _headlines(subject: Subject) -> Tables:
         for name, report in subject.reports.items()
         for number, level in enumerate(report.levels)
     }
-
-
-def _controls(subject: Subject, level: int) -> str:
-    levels = {str(number): row.level for number, row in enumerate(subject.report.levels)}
-    choices = {
-        "level": levels,
-        "constants": {name: name.replace("_", " ") for name in subject.reports},
-    }
-    return "\n".join(select(name, options, str(level)) for name, options in choices.items())
 
 
 def _section(figure: Figure) -> str:

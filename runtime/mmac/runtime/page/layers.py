@@ -67,7 +67,7 @@ def _layout(subject: Subject) -> dict[str, Any]:
         bargap=0.25,
         hovermode="y unified",
         hoversubplots="axis",
-        yaxis=layer_axis(subject),
+        yaxis=layer_axis(subject.names),
         xaxis=axis("latency ms", domain=[0, 0.29], nticks=5, **top | PLAIN),
         xaxis2=axis("energy mJ", domain=[0.32, 0.66], nticks=5, **top | PLAIN),
         xaxis3=axis("DRAM traffic bytes", domain=[0.69, 0.84], nticks=4, **top),

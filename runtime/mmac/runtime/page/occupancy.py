@@ -37,7 +37,7 @@ def figure(subject: Subject) -> Figure:
         barmode="stack",
         bargap=0.25,
         hovermode="closest",
-        yaxis=layer_axis(subject),
+        yaxis=layer_axis(subject.names),
         xaxis=axis("on-chip buffer, bytes", domain=[0, 0.32], **top),
         xaxis2=axis("DRAM, bytes", domain=[0.36, 0.56], **top),
         xaxis3=axis(domain=[0.6, 1], side="top", showgrid=False, type="category", tickangle=0),

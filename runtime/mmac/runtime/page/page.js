@@ -36,7 +36,7 @@
   };
 
   const mark = () => {
-    document.getElementById("headline").textContent = look("headline/{constants}/{level}");
+    document.getElementById("headline").textContent = look(page.headline);
     for (const row of document.querySelectorAll("[data-level]"))
       row.classList.toggle("chosen", row.dataset.level === choice.level);
   };

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmac.runtime.page.figure import TOOLBAR_PIXELS, axis
-from mmac.runtime.page.subject import Subject
 from mmac.runtime.page.text import label
 
 ROW_PIXELS, FEWEST_ROWS = 18, 12
@@ -25,9 +25,8 @@ def row_height(rows: int) -> int:
     return MARGIN["t"] + MARGIN["b"] + ROW_PIXELS * max(FEWEST_ROWS, rows)
 
 
-def layer_axis(subject: Subject) -> dict[str, Any]:
+def layer_axis(names: Sequence[str]) -> dict[str, Any]:
     """The rows, first layer on top. By number, so that layers of the same name stay apart."""
-    names = subject.names
     return axis(
         tickvals=list(range(len(names))),
         ticktext=[label(name, 42) for name in names],
