@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,6 @@ Float64 = npt.NDArray[np.float64]
 Plans = Mapping[str, Sequence[Level]]
 """For each array layer by name, its (α, β) at each level."""
 
-QUANTITIES = ("latency_ms", "energy_mj")
-"""What a limit can be about; fields of `mmac.runtime.report.LevelReport` and `LayerReport`."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,10 @@ class Table:
 
 class CostModel:
     """Compiles plans, without correction, and asks the runtime what they cost.
+
+    A quantity is a field that `mmac.runtime.report.LevelReport` and `LayerReport` have: latency_ms or energy_mj. A
+    layer has one mapping for all levels. Where that may be the multipliers, whose time does not depend on budgets, the
+    array is asked apart.
 
     Args:
         model: what the pass `quantize` gives.
@@ -110,26 +112,33 @@ class CostModel:
                 found[position[row.name]] += getattr(row, quantity)
         return Costs(found, np.array([getattr(level, quantity) for level in report.levels]))
 
-    def table(self, quantity: str, progress: Callable[[int, int], None]) -> Table:
-        """Costs of every layer with each of its options.
+    def programs(self) -> list[list[Level]]:
+        """Levels of the programs that together tell the costs of all options; they differ in α only.
 
-        All layers take the same budgets at once, so that a handful of programs tells the costs of all options: those
-        whose levels differ in α only, and one that drops nothing. A layer has one mapping for all levels. Where that
-        may be the multipliers, whose time does not depend on budgets, the array is asked apart.
+        The last one drops nothing.
         """
-        on_array = CostModel(self._model, self._layers, replace(self._target, multipliers=None))
-        alphas = sorted({o.alpha for layer in self._layers for o in layer.options if o != layer.full} | {MAX_ALPHA})
-        betas = sorted({o.beta for layer in self._layers for o in layer.options if o != layer.full})
-        programs = [[Level(alpha, beta) for alpha in part] for beta in betas for part in chains(alphas)] + [[FULL]]
-        known: list[dict[Level, float]] = [{} for _ in self._layers]
-        for number, names in enumerate(programs):
-            progress(number, len(programs) + 1)
-            found = on_array.costs(on_array.report(names, {"*": names}), quantity)
-            for layer, row, at in zip(self._layers, found.layers, known, strict=True):
-                for level, cost in zip(names, row, strict=True):
-                    own = Level(min(level.alpha, layer.full.alpha), min(level.beta, layer.full.beta))
-                    at[own] = min(float(cost), at.get(own, np.inf))
-        progress(len(programs), len(programs) + 1)
-        whole = self.costs(self.report([FULL], {"*": [FULL]}), quantity)
-        array = [np.array([at[o] for o in layer.options]) for layer, at in zip(self._layers, known, strict=True)]
-        return Table(array, whole.layers[:, 0], float(whole.rest[0]))
+        partly = [o for layer in self._layers for o in layer.options if o != layer.full]
+        alphas = sorted({option.alpha for option in partly} | {MAX_ALPHA})
+        betas = sorted({option.beta for option in partly})
+        return [*([Level(alpha, beta) for alpha in part] for beta in betas for part in chains(alphas)), [FULL]]
+
+    def on_array(self, names: Sequence[Level], quantity: str) -> Float64:
+        """[layers, levels] costs if all layers have these budgets and are computed on the array."""
+        target = replace(self._target, multipliers=None)
+        model = CostModel(self._model, self._layers, target)
+        return self.costs(model.report(names, {"*": names}), quantity).layers
+
+    def whole(self, quantity: str) -> Costs:
+        """Costs if nothing is dropped, wherever layers are best computed."""
+        return self.costs(self.report([FULL], {"*": [FULL]}), quantity)
+
+
+def tabulate(layers: Sequence[Layer], programs: Sequence[Sequence[Level]], array: Sequence[Float64]) -> list[Float64]:
+    """Costs on the array of each layer's options out of those of programs, [layers, levels] each."""
+    known: list[dict[Level, float]] = [{} for _ in layers]
+    for names, found in zip(programs, array, strict=True):
+        for layer, row, at in zip(layers, found, known, strict=True):
+            for level, cost in zip(names, row, strict=True):
+                own = Level(min(level.alpha, layer.full.alpha), min(level.beta, layer.full.beta))
+                at[own] = min(float(cost), at.get(own, np.inf))
+    return [np.array([at[o] for o in layer.options]) for layer, at in zip(layers, known, strict=True)]

@@ -37,6 +37,7 @@ class Problem:
         values: [levels, modes, layers, options] to be made small, of each level in proportion to the whole.
         weights: the same of what is limited. Layers with fewer options than others have infinite ones at the end.
         offsets: [levels] of the value that no choice changes.
+        units: [levels] in which values are compared between levels.
         limits: [levels] on the sum of weights.
         rising: limits rise with the level (costs), or else fall (errors).
     """
@@ -45,6 +46,7 @@ class Problem:
     values: Float64
     weights: Float64
     offsets: Float64
+    units: Float64
     limits: Float64
     rising: bool = True
 
@@ -77,10 +79,12 @@ class Problem:
         picked: Float64 = of[level, modes, layer, chosen].sum(axis=1)
         return picked
 
-    def regrets(self, chosen: Ints, modes: Ints, best: Float64) -> Float64:
-        """[levels] value in units of the `best` possible; infinite where a limit does not hold."""
-        ratio = (self.sums(self.values, chosen, modes) + self.offsets) / (best + self.offsets)
-        return np.where(self.sums(self.weights, chosen, modes) > self.limits * (1 + 1e-9), np.inf, ratio)
+    def score(self, chosen: Ints, modes: Ints) -> float:
+        """What plans are to make small; infinite where a limit does not hold."""
+        if (self.sums(self.weights, chosen, modes) > self.limits * (1 + 1e-9)).any():
+            return np.inf
+        values = (self.sums(self.values, chosen, modes) + self.offsets) / self.units
+        return float((values**_POWER).sum())
 
 
 @dataclass(frozen=True)
@@ -90,47 +94,49 @@ class Nested:
     Attributes:
         chosen: [levels, layers] positions of options.
         modes: [layers].
-        regrets: [levels] value in units of that of the level alone, not having to agree with the others.
+        bound: [levels] value of each level alone, which does not have to agree with the others.
     """
 
     chosen: Ints
     modes: Ints
-    regrets: Float64
+    bound: Float64
 
 
 def nest(problem: Problem) -> Nested | int:
     """The best plans found; or the first level (by strictness) whose limit not even the lightest choice keeps."""
-    count = len(problem.limits)
     free = _free(problem)
     if isinstance(free, int):
         return free
     values = np.array([solution.value for solution in free])
     prices = np.array([solution.multiplier for solution in free])
-    best: Nested | None = None
-    free_values = values
+    bound = values + problem.offsets
     lightest = np.where(np.isfinite(problem.weights), problem.weights, 0).max()
     prices = np.maximum(prices, values.max() * 1e-9 / max(lightest, 1e-300))
+    best, best_score = _from_scratch(problem), np.inf
+    if best is not None:
+        best_score = problem.score(*best)
     tried: set[bytes] = set()
     for number in range(_ROUNDS):
-        regret = (values + problem.offsets) / (free_values + problem.offsets)
-        chosen, modes = _chains(problem, prices, regret**_POWER / (values + problem.offsets))
-        used = problem.sums(problem.weights, chosen, modes)
-        if number % 8 == 7 and modes.tobytes() not in tried:
+        shares = ((values + problem.offsets) / problem.units) ** (_POWER - 1) / problem.units
+        chosen, modes = _chains(problem, prices, shares)
+        if number % 4 == 3 and modes.tobytes() not in tried:
             tried.add(modes.tobytes())
             swept = _sweep(problem, chosen, modes)
-            if swept is not None:
-                found = Nested(swept, modes, problem.regrets(swept, modes, free_values))
-                best = min(best or found, found, key=lambda each: float((each.regrets**_POWER).sum()))
+            if swept is not None and (score := problem.score(swept, modes)) < best_score:
+                best, best_score = (swept, modes), score
         values = problem.sums(problem.values, chosen, modes)
-        step = 4.0 / (1 + number / 8)
-        prices *= np.exp(np.clip(step * (used / problem.limits - 1), -1, 1))
+        used = problem.sums(problem.weights, chosen, modes)
+        prices *= np.exp(np.clip(4 / (1 + number / 8) * (used / problem.limits - 1), -1, 1))
     if best is None:
-        modes = _lightest_modes(problem)
-        swept = _sweep(problem, _loosest(problem), modes)
-        if swept is None:
-            return 0 if problem.rising else count - 1
-        best = Nested(swept, modes, problem.regrets(swept, modes, free_values))
-    return best
+        return 0 if problem.rising else len(problem.limits) - 1
+    return Nested(*best, bound)
+
+
+def _from_scratch(problem: Problem) -> tuple[Ints, Ints] | None:
+    """Plans that begin with the strictest level, in the modes that suit it."""
+    modes = _lightest_modes(problem)
+    swept = _sweep(problem, _loosest(problem), modes)
+    return None if swept is None else (swept, modes)
 
 
 def _free(problem: Problem) -> list[knapsack.Solution] | int:

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from mmac.compiler.graph.edit import Array
 from mmac.compiler.search.space import Layer
 from mmac.compiler.search.variants import Progress, Setting, Variants
-from mmac.isa.plan import FULL, MAX_ALPHA, MAX_BETA, Level
+from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
 
 Float64 = npt.NDArray[np.float64]
 
 _ALPHAS = (2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 36)
 """α at which a layer's own error is measured; in between its logarithm is taken to be linear."""
-_GAIN_ALPHA, _GAIN_BETA = 6, 1
+_GAIN_ALPHA, _GAIN_BETA = 8, 1
 """Budgets with which gains are measured: coarse, so that their error stands out of the rounding noise."""
 
 
@@ -114,14 +114,32 @@ def gains(variants: Variants, layers: Sequence[Layer], local: Sequence[Local], p
 def contributions(
     variants: Variants,
     layers: Sequence[Layer],
+    local: Sequence[Local],
     plan: Mapping[str, Setting],
     outputs: Sequence[Array],
     progress: Progress,
-) -> tuple[float, Float64]:
-    """The error of a corrected plan against `outputs`, and [layers] by how much less it is if one keeps all terms."""
-    full = {layer.name: layer.full for layer in layers}
-    names = [name for name, setting in plan.items() if setting.level not in (FULL, full[name])]
-    choices = [plan, *({key: value for key, value in plan.items() if key != name} for name in names)]
+) -> tuple[float, Float64, Float64]:
+    """What layers contribute to the error of a corrected plan, the rest of the plan being in force.
+
+    Returns:
+        The error of the plan against `outputs`; [layers] by how much more it is than if that layer kept all terms;
+        [layers] the layer's own error that this goes with. Of layers that do keep all terms, a coarse setting is tried.
+    """
+    changed: list[tuple[int, Setting | None, float]] = []
+    for number, (layer, own) in enumerate(zip(layers, local, strict=True)):
+        setting = plan[layer.name]
+        at = layer.index(setting.level)
+        if own.weights[at] + own.data[at] > 0:
+            changed.append((number, None, float(own.weights[at] + own.data[at])))
+        elif own.coarse[0] is not None:
+            changed.append((number, *own.coarse[0]))
+    choices = [plan]
+    for number, other, _ in changed:
+        rest = {name: setting for name, setting in plan.items() if name != layers[number].name}
+        choices.append(rest if other is None else {**rest, layers[number].name: other})
     whole, *others = variants.errors(choices, outputs, progress)
-    saved = dict(zip(names, (whole - other for other in others), strict=True))
-    return float(whole), np.array([saved.get(layer.name, 0.0) for layer in layers])
+    caused, local_error = np.zeros(len(layers)), np.zeros(len(layers))
+    for (number, other, size), error in zip(changed, others, strict=True):
+        caused[number] = whole - error if other is None else error - whole
+        local_error[number] = size
+    return float(whole), caused, local_error

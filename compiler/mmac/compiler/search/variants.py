@@ -191,8 +191,12 @@ class _Fit:
         name = node.name or ""
         layer = _Fitting(self._calls[name], data[0], self._fitted)
         results = [layer.result]
+        done: dict[tuple[int, Level], tuple[Setting, Array]] = {}
         for plan, settings, x in zip(self.plans, self.settings, data[1:], strict=True):
-            settings[name], result = layer.at(plan.get(name, FULL), x)
+            key = id(x), plan.get(name, FULL)
+            if key not in done:
+                done[key] = layer.at(key[1], x)
+            settings[name], result = done[key]
             results.append(result)
         return results
 
