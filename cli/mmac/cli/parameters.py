@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ALL = "all"
+"""Stands for every level of a program."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 
 dim_option = click.option(
@@ -30,6 +33,10 @@ target_option = click.option(
     help="Hardware: a packaged target or a file. Default: the program's; when compiling, vc707.",
 )
 
+_budgets_option = click.option(
+    "--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."
+)
+
 _COMPILATION = (
     click.option(
         "--levels",
@@ -38,7 +45,6 @@ _COMPILATION = (
         metavar="paper|full|8x2,10x2,…",
         help="Resolution levels of the program, lowest first; full can stand in the list.",
     ),
-    click.option("--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
     click.option(
         "--calibration",
         type=READS,
@@ -65,6 +71,11 @@ _COMPILATION = (
 
 def compilation_options(function: F) -> F:
     """All that `compile_options` takes, as options of a command."""
+    return search_options(_budgets_option(function))
+
+
+def search_options(function: F) -> F:
+    """The same without budgets, which are to be found."""
     for option in reversed(_COMPILATION):
         function = option(function)
     return function
@@ -122,3 +133,15 @@ def parse_dims(texts: Sequence[str]) -> dict[str, int]:
             raise UsageError(f"--dim {text!r}", f"{name} is given twice", "one number for each name")
         dims[name] = int(number)
     return dims
+
+
+def require_plotly() -> None:
+    """Find out before the work whether ``--report`` can be drawn.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        import plotly.offline  # noqa: F401
+    except ImportError:
+        raise UsageError("--report", "drawn by plotly, which is not installed", hint="pip install plotly") from None

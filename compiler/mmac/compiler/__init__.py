@@ -2,7 +2,8 @@
 
     >>> from mmac.compiler import Options, compile_model
 
-`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs.
+`compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs;
+`search_budgets` chooses budgets.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from mmac.compiler.pipeline import compile_model as compile_model
     from mmac.compiler.pipeline import run_passes as run_passes
     from mmac.compiler.pipeline import summary as summary
+    from mmac.compiler.search import Goal as Goal
+    from mmac.compiler.search import search_budgets as search_budgets
 
 _HOME = {
     "Compiled": "pipeline",
     "Fate": "fates",
+    "Goal": "search",
     "MmacWarning": "passes",
     "Options": "pipeline",
     "PASS_NAMES": "pipeline",
@@ -36,6 +40,7 @@ _HOME = {
     "read_budgets": "files",
     "read_calibration": "files",
     "run_passes": "pipeline",
+    "search_budgets": "search",
     "summary": "pipeline",
 }
 """Module that defines each public name; imported on first use, because onnx and onnxruntime take a second to import."""
@@ -44,6 +49,7 @@ __all__ = [
     "PASS_NAMES",
     "Compiled",
     "Fate",
+    "Goal",
     "MmacWarning",
     "Options",
     "check_model",
@@ -52,6 +58,7 @@ __all__ = [
     "read_budgets",
     "read_calibration",
     "run_passes",
+    "search_budgets",
     "summary",
 ]
 

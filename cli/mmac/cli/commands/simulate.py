@@ -11,7 +11,7 @@ import click
 from mmac.cli import output
 from mmac.cli.command import READS, WRITES, Command
 from mmac.cli.layers import layer_table
-from mmac.cli.parameters import json_option, target_option
+from mmac.cli.parameters import ALL, json_option, require_plotly, target_option
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mmac.runtime.report import Report
     from mmac.runtime.targets import Target
 
-ALL = "all"
 CONSTANTS = ("first_principles", "paper")
 ENGINES = ("fast", "reference", "cell")
 """`mmac.runtime.targets.CONSTANT_SETS` and `mmac.runtime.engines.ENGINES`, again: the help must not import numpy."""
@@ -96,7 +95,7 @@ def command(
     there are inputs. In Python: mmac.runtime.Session and mmac.runtime.estimate.
     """
     if page:
-        _require_plotly()
+        require_plotly()
     from mmac.runtime.compiled_for import machine_for
     from mmac.runtime.governor import best_level
 
@@ -129,14 +128,6 @@ def command(
         output.print_json(_document(report, layers, results) | more)
     else:
         _print(report, other, layers, results, len(loaded.host), out)
-
-
-def _require_plotly() -> None:
-    """Find out before the work whether `_page` can work."""
-    try:
-        import plotly.offline  # noqa: F401
-    except ImportError:
-        raise UsageError("--report", "drawn by plotly, which is not installed", hint="pip install plotly") from None
 
 
 def _analyse(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.compiler.search.costs import CostModel
-from mmac.compiler.search.measure import Errors, Step, Subject, fit_errors
-from mmac.compiler.search.plans import Nested, Problem, nest
+from mmac.compiler.search.measure import Step, Subject, fit_errors
+from mmac.compiler.search.plans import Nested, nest
 from mmac.compiler.search.prediction import Prediction
 from mmac.compiler.search.result import Plans
 from mmac.compiler.search.variants import Variants
@@ -26,6 +26,10 @@ _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
 _TEMPERS = (1.0, 0.7)
 """Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
+_DOUBT = 0.7
+"""Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
+_WORK, _MOST_TRIALS = 4e11, 24
+"""Multiply-accumulates spent on measuring such plans, about, and how many there are at most."""
 _MARGIN = 0.7
 """By how much a limit on errors may be missed in thought, in powers of what is measured."""
 
@@ -56,7 +60,6 @@ class Chooser:
         variants: measures plans.
         costs: prices plans.
         prediction: what is known of single options.
-        errors: of uniform plans.
         quantity: of costs.
         step: progress.
     """
@@ -67,53 +70,73 @@ class Chooser:
         variants: Variants,
         costs: CostModel,
         prediction: Prediction,
-        errors: Errors,
         quantity: str,
         step: Step,
     ) -> None:
         self._subject, self._variants, self._costs = subject, variants, costs
-        self._prediction, self._errors, self._quantity, self._step = prediction, errors, quantity, step
+        self._prediction, self._quantity, self._step = prediction, quantity, step
 
-    def least_error(
-        self, limits: Sequence[float], uniform_costs: Float64, names: tuple[Level, ...] | None
-    ) -> Choice:
+    def least_error(self, limits: Sequence[float], units: Float64, uniform: Choice | None) -> Choice:
         """Plans of least error under limits on costs.
 
         Args:
             limits: one per level.
-            uniform_costs: of the uniform levels, whose errors are those to be compared with.
-            names: of the levels; None to name them after the plans.
+            units: error of a uniform level at each limit, in which errors are compared between levels.
+            uniform: plans that keep the limits, to begin with, and whose names are kept; None to name levels after
+                the plans.
 
         Raises:
             UsageError: the lowest limit is below the cheapest plan.
         """
         bounds = np.array(limits)
-        units = np.exp(np.interp(np.log(bounds), np.log(uniform_costs), np.log(self._errors.uniform)))
         self._require(bounds)
-        choices: list[Choice] = []
-        predicted = self._prediction.errors
-        for number, power in enumerate(_TEMPERS):
-            self._prediction.errors = predicted**power * self._subject.power ** (1 - power)
-            self._prediction.forget()
-            priced = self._priced(bounds, lambda squeezed: self._prediction.under_costs(squeezed, units), names)
-            if priced is not None:
-                what = f"measure plans {number + 1}/{len(_TEMPERS)}"
-                choices.append(self._measured(priced, what))
-        self._prediction.errors = predicted
-        if not choices:
+        best, errors = uniform, np.full(len(limits), np.inf)
+        names = uniform.names if uniform else None
+        random = np.random.default_rng(0)
+        shape = len(limits), len(self._subject.layers)
+        believed, power = np.zeros(shape), _TEMPERS[0]
+        count = len(_TEMPERS) + self._trials(len(limits))
+        for number in range(count):
+            if number < len(_TEMPERS):
+                tried, tried_power = np.zeros(shape), _TEMPERS[number]
+                self._prediction.forget()
+            else:
+                doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
+                tried, tried_power = believed + doubt, power
+            priced = self._priced(bounds, units, self._tempered(tried_power, tried), names)
+            if priced is None:
+                continue
+            found = self._measured(priced, f"measure plans {number + 1}/{count}")
+            better = found.errors < errors
+            if number < len(_TEMPERS) and (found.errors / units).mean() < (errors / units).mean():
+                power, better = tried_power, np.ones(len(limits), np.bool_)
+            believed = np.where(better[:, None], tried, believed)
+            errors = np.where(better, found.errors, errors)
+            if best is None or _score(found, units) < _score(best, units):
+                best = found
+        if best is None:
             raise UsageError(
                 f"limit {limits[0]:g}", "no plan found that keeps it", f"more than {self._prediction.cheapest():.4g}"
             )
-        return min(choices, key=lambda choice: float(np.log(choice.errors / units).sum()))
+        return best
 
-    def least_cost(self, decibels: Sequence[float], uniform_costs: Float64) -> Choice:
+    def _trials(self, levels: int) -> int:
+        """How often to try what plans other beliefs lead to."""
+        return int(np.clip(_WORK / (self._subject.work * levels), 0, _MOST_TRIALS))
+
+    def _tempered(self, power: float, logarithms: Float64) -> Float64:
+        """[levels, layers, options] errors to make plans for; `logarithms` [levels, layers] change those of layers."""
+        errors = np.exp(logarithms)[..., None] * self._prediction.errors
+        return np.asarray(errors**power * self._subject.power ** (1 - power))
+
+    def least_cost(self, decibels: Sequence[float]) -> Choice:
         """Plans of least cost that have at least these signal-to-noise ratios.
 
         Raises:
             UsageError: more than the quantized model has without truncation.
         """
         limits = self._subject.power * 10 ** (-np.array(decibels) / 10)
-        floor = self._errors.floor
+        floor = self._prediction.floor
         if limits[-1] <= floor:
             raise UsageError(
                 f"limit {decibels[-1]:g} dB",
@@ -124,7 +147,8 @@ class Chooser:
         for number in range(_ROUNDS):
             nested = nest(self._prediction.under_errors(np.maximum.accumulate(thought[::-1])[::-1]))
             if isinstance(nested, int):
-                break
+                self._prediction.doubt()
+                continue
             priced = self._compiled(nested, None)
             choice = self._measured(priced, f"measure plans {number + 1}/{_ROUNDS}")
             cost = float(np.log(self._totals(choice.report)).sum())
@@ -150,17 +174,18 @@ class Chooser:
             )
 
     def _priced(
-        self, bounds: Float64, problem: Callable[[Float64], Problem], names: tuple[Level, ...] | None
+        self, bounds: Float64, units: Float64, errors: Float64, names: tuple[Level, ...] | None
     ) -> _Priced | None:
         """The best plans that keep the limits as compiled."""
         best: _Priced | None = None
         squeezed = bounds.copy()
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
-            thought = problem(squeezed)
+            thought = self._prediction.under_costs(squeezed, units, errors)
             nested = nest(thought)
             if isinstance(nested, int):
-                break
+                self._prediction.doubt()
+                continue
             priced = self._compiled(nested, names)
             used = self._totals(priced.report) / bounds
             if (used <= 1 + _CLOSE).all():
@@ -186,6 +211,10 @@ class Chooser:
         levels = range(len(priced.names))
         errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
         return Choice(priced.plans, priced.names, priced.report, errors)
+
+
+def _score(choice: Choice, units: Float64) -> float:
+    return float(np.square(choice.errors / units).sum())
 
 
 def _names(plans: Plans) -> tuple[Level, ...]:

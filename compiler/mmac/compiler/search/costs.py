@@ -24,7 +24,6 @@ Plans = Mapping[str, Sequence[Level]]
 """For each array layer by name, its (α, β) at each level."""
 
 
-
 @dataclass(frozen=True)
 class Costs:
     """Costs of a program at each of its levels.

@@ -75,9 +75,7 @@ def _solution(values: Sequence[Float64], weights: Sequence[Float64], chosen: Int
     return Solution(chosen, _total(values, chosen), _total(weights, chosen), price)
 
 
-def _bisect(
-    values: Sequence[Float64], weights: Sequence[Float64], limit: float, lightest: Ints
-) -> tuple[float, Ints]:
+def _bisect(values: Sequence[Float64], weights: Sequence[Float64], limit: float, lightest: Ints) -> tuple[float, Ints]:
     """The price at which the cheapest options (value + price · weight) just fit, and these options."""
 
     def cheapest(price: float) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from mmac.compiler.graph.execute import session
 from mmac.compiler.graph.level_constants import BIAS, SCALE
 from mmac.compiler.pipeline import Options, run_passes
 from mmac.compiler.search.prediction import at_level, padded
-from mmac.compiler.search.sensitivity import gains, local_errors
+from mmac.compiler.search.sensitivity import Local, gains, local_errors
 from mmac.compiler.search.space import Layer, layers_of
 from mmac.compiler.search.state import State
-from mmac.compiler.search.variants import Variants, energy
+from mmac.compiler.search.variants import Setting, Variants, energy
 from mmac.isa.errors import UnsupportedError, UsageError
 from mmac.isa.plan import Level
 
@@ -45,17 +45,21 @@ class Subject:
     Attributes:
         quantized, partitioned: after the passes of these names.
         layers: array layers with their candidates.
-        fitted: calibration data to fit to.
-        measured: the inputs of each sample to measure on.
+        data: calibration data to fit to.
+        fitted: the inputs of samples to fit to; so many of `data` as are used for it.
+        measured: the inputs of samples to measure on.
         expected: the float model's outputs on these, [samples, …] each.
+        work: multiply-accumulates of one plan on all of them.
     """
 
     quantized: ir.Model
     partitioned: ir.Model
     layers: tuple[Layer, ...]
-    fitted: Data
+    data: Data
+    fitted: list[dict[str, Array]]
     measured: list[dict[str, Array]]
     expected: list[Array]
+    work: float
 
     @property
     def power(self) -> float:
@@ -67,13 +71,12 @@ class Subject:
         return float(10 * np.log10(max(self.power, 1e-30) / max(error, self.power * 1e-30, 1e-30)))
 
 
-def prepare(model: str | Path, options: Options, extra: Sequence[Level], keep_edges: bool) -> Subject:
+def prepare(model: str | Path, options: Options, keep_edges: bool) -> Subject:
     """Quantize and partition a model with the samples that are to be fitted to.
 
     Args:
         model: an ONNX file.
-        options: as for `compile_model`; calibration data are needed.
-        extra: levels that every layer is to have as candidates.
+        options: as for `compile_model`; calibration data are needed. Its levels are candidates of every layer.
         keep_edges: first and last layers keep all terms.
 
     Raises:
@@ -86,15 +89,9 @@ def prepare(model: str | Path, options: Options, extra: Sequence[Level], keep_ed
     imported, _ = run_passes(model, options, after="import")
     feeds = list(batches(imported, options.calibration))
     fitted, measured = _split(feeds, imported)
-    data = {name: np.concatenate([feed[name] for feed in fitted]) for name in fitted[0]}
-    data = data if _has_batch(imported) else options.calibration
+    data = {name: array[: len(array) * len(fitted) // len(feeds)] for name, array in options.calibration.items()}
     stages: dict[str, Any] = {}
-    run_passes(
-        model,
-        Options(calibration=data, method=options.method, dims=options.dims, target=options.target),
-        after="partition",
-        observe=stages.__setitem__,
-    )
+    run_passes(model, replace(options, calibration=data), after="partition", observe=stages.__setitem__)
     for node in stages["partition"].graph:
         if BIAS in node.metadata_props or SCALE in node.metadata_props:
             raise UnsupportedError(
@@ -104,12 +101,9 @@ def prepare(model: str | Path, options: Options, extra: Sequence[Level], keep_ed
             )
     runner = session(imported)
     expected = [np.stack(column) for column in zip(*(runner.run(None, feed) for feed in measured), strict=True)]
-    layers = layers_of(stages["quantize"], extra, keep_edges)
-    return Subject(stages["quantize"], stages["partition"], layers, data, measured, expected)
-
-
-def _has_batch(model: ir.Model) -> bool:
-    return all(value.shape is not None and len(value.shape) for value in model.graph.inputs)
+    layers = layers_of(stages["quantize"], options.levels, keep_edges)
+    work = max(1.0, _size(imported)) * (len(fitted[:_FITTED]) + len(measured))
+    return Subject(stages["quantize"], stages["partition"], layers, data, fitted[:_FITTED], measured, expected, work)
 
 
 def _split(feeds: list[dict[str, Array]], model: ir.Model) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
@@ -154,19 +148,62 @@ def measure(
     subject: Subject, variants: Variants, uniform: Mapping[str, Sequence[Level]], state: State, step: Step
 ) -> Errors:
     """Measure what `state` does not know yet."""
-    options = state.get("sensitivity", lambda: {"errors": _sensitivities(subject, variants, step)})["errors"]
-    levels = len(next(iter(uniform.values())))
-    found = state.get(
-        "uniform", lambda: {"errors": fit_errors(subject, variants, uniform, range(levels), step, "uniform levels")}
-    )
-    return Errors(options, found["errors"], energy(subject.expected, variants.whole))
-
-
-def _sensitivities(subject: Subject, variants: Variants, step: Step) -> Float64:
-    local = local_errors(variants, subject.layers, lambda done, count: step("errors of layers", done, count))
-    both = gains(variants, subject.layers, local, lambda done, count: step("gains of layers", done, count))
+    local = _locals(subject, state.get("local", lambda: _local_arrays(subject, variants, step)))
+    both = np.concatenate([_gains(subject, variants, local, start, state, step) for start in _starts(subject)])
     rows = [gain[0] * own.weights + gain[1] * own.data for gain, own in zip(both, local, strict=True)]
-    return padded(rows, np.inf)
+    levels = range(len(next(iter(uniform.values()))))
+    found = state.get("uniform", lambda: {"": fit_errors(subject, variants, uniform, levels, step, "uniform levels")})
+    return Errors(padded(rows, np.inf), found[""], energy(subject.expected, variants.whole))
+
+
+_CHUNK = 8
+"""Layers whose gains are measured at once, and kept."""
+
+
+def _starts(subject: Subject) -> range:
+    return range(0, len(subject.layers), _CHUNK)
+
+
+def _gains(
+    subject: Subject, variants: Variants, local: Sequence[Local], start: int, state: State, step: Step
+) -> Float64:
+    part = slice(start, start + _CHUNK)
+
+    def compute() -> dict[str, Float64]:
+        step("gains of layers", start, len(subject.layers))
+        return {"": gains(variants, subject.layers[part], local[part])}
+
+    return state.get(f"gains {start}", compute)[""]
+
+
+def _local_arrays(subject: Subject, variants: Variants, step: Step) -> dict[str, Array]:
+    """Errors of the layers themselves as arrays; `_locals` reads them."""
+    local = local_errors(variants, subject.layers, lambda done, count: step("errors of layers", done, count))
+    arrays: dict[str, Array] = {}
+    for number, own in enumerate(local):
+        arrays |= {f"{number} weights": own.weights, f"{number} data": own.data}
+        for axis, tried in enumerate(own.coarse):
+            if tried is not None:
+                setting, error = tried
+                about = [setting.level.alpha, setting.level.beta, error]
+                arrays[f"{number} {axis}"] = np.array(about, np.float64)
+                if setting.bias is not None and setting.scale is not None:
+                    arrays |= {f"{number} {axis} bias": setting.bias, f"{number} {axis} scale": setting.scale}
+    return arrays
+
+
+def _locals(subject: Subject, arrays: Mapping[str, Array]) -> list[Local]:
+    def coarse(key: str) -> tuple[Setting, float] | None:
+        if key not in arrays:
+            return None
+        alpha, beta, error = arrays[key].tolist()
+        level = Level(int(alpha), int(beta))
+        return Setting(level, arrays.get(f"{key} bias"), arrays.get(f"{key} scale")), error
+
+    return [
+        Local(arrays[f"{n} weights"], arrays[f"{n} data"], (coarse(f"{n} 0"), coarse(f"{n} 1")))
+        for n in range(len(subject.layers))
+    ]
 
 
 def fit_errors(

@@ -47,6 +47,10 @@ class Prediction:
         self._corrections = np.ones((self.levels, 2, len(self.layers)))
         self._rest = np.full(self.levels, self.table.rest)
 
+    def doubt(self) -> None:
+        """Forget half of what programs have told: a layer's cost at one level depends on its budgets at all others."""
+        self._corrections = np.sqrt(self._corrections)
+
     @property
     def costs(self) -> Float64:
         """[levels, modes, layers, options]; the modes are the array, and wherever full budgets are best."""
@@ -58,10 +62,10 @@ class Prediction:
         """What the cheapest plan costs, at the lowest level."""
         return float(self.costs[0].min(axis=(0, 2)).sum() + self._rest[0])
 
-    def under_costs(self, limits: Float64, units: Float64) -> Problem:
-        """Least error under limits on costs; errors are compared between levels in `units`."""
+    def under_costs(self, limits: Float64, units: Float64, errors: Float64) -> Problem:
+        """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`."""
         costs = self.costs
-        values = np.broadcast_to(self.errors, costs.shape)
+        values = np.broadcast_to(errors[:, None], costs.shape)
         offsets = np.full(self.levels, self.floor)
         return Problem(self.layers, values, costs, offsets, units, limits - self._rest)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.compiler.pipeline import Options, compile_model
-from mmac.compiler.search.choose import Chooser
+from mmac.compiler.search.choose import Choice, Chooser
 from mmac.compiler.search.costs import CostModel, Table, tabulate
 from mmac.compiler.search.measure import Errors, Step, Subject, measure, prepare
 from mmac.compiler.search.prediction import Prediction
@@ -21,9 +22,8 @@ from mmac.compiler.search.space import Layer
 from mmac.compiler.search.state import State, digest_of
 from mmac.compiler.search.variants import Variants, energy
 from mmac.isa.errors import UsageError
-from mmac.isa.plan import MAX_ALPHA, MAX_LEVELS, PAPER_LEVELS, Level
+from mmac.isa.plan import MAX_LEVELS, Level
 from mmac.runtime import Session
-from mmac.runtime.report import Report
 from mmac.runtime.targets import Target, load_target
 
 Float64 = npt.NDArray[np.float64]
@@ -38,11 +38,11 @@ class Goal:
 
     Attributes:
         quantity: ``latency_ms`` or ``energy_mj``: the least error under limits on it; ``sqnr_db``: the least latency
-            at which signal-to-noise ratio at the outputs is at least the limit.
+            at which the signal-to-noise ratio at the outputs is at least the limit.
         limits: one for each level of the program, rising; None for what the uniform levels take.
     """
 
-    quantity: str = "latency_ms"
+    quantity: str = COSTS[0]
     limits: tuple[float, ...] | None = None
 
     def check(self) -> None:
@@ -93,133 +93,140 @@ def search_budgets(
         MalformedError: `state` is another kind of file.
         MmacError: whatever the compiler finds wrong with the model or the options.
     """
-    goal, step = goal or Goal(), progress or (lambda *_: None)
+    goal = goal or Goal()
     goal.check()
     if options.budgets:
         raise UsageError("search", "budgets are given", "none: it is what the search chooses")
-    begin = time.perf_counter()
-    target = load_target(options.target)
-    levels = tuple(options.levels)
-    step("quantize", 0, 1)
-    subject = prepare(model, options, levels, keep_edges)
-    more = [repr(target), repr(levels), repr(subject.layers), str(options.correct), options.method]
-    kept = State(state, digest_of(subject.quantized, options.calibration or {}, more))
-    fitted = subject.measured[:0]
-    if options.correct:
-        from mmac.compiler.graph.calibrate import batches
+    return _Search(model, options, goal, keep_edges, state, progress or (lambda *_: None)).run(verify)
 
-        fitted = list(batches(subject.partitioned, subject.fitted))[:16]
-    variants = Variants(subject.partitioned, fitted, subject.measured)
-    uniform = uniform_plans(subject.layers, levels)
-    errors = measure(subject, variants, uniform, kept, step)
-    measured = time.perf_counter()
-    costs = CostModel(subject.quantized, subject.layers, target)
-    quantity = COSTS[0] if goal.quantity == QUALITY else goal.quantity
-    table = _costs(costs, subject.layers, quantity, kept, step)
-    report = costs.report(levels, uniform)
-    priced = time.perf_counter()
-    limits = goal.limits or tuple(getattr(row, quantity) for row in report.levels)
-    prediction = Prediction(subject.layers, errors.options, errors.floor, table, len(limits))
-    chooser = Chooser(subject, variants, costs, prediction, errors, quantity, step)
-    if goal.quantity == QUALITY:
-        choice = chooser.least_cost(limits, _costs_of(report, quantity))
-    else:
-        choice = chooser.least_error(limits, _costs_of(report, quantity), levels if goal.limits is None else None)
-    chosen = time.perf_counter()
-    rows = [
-        LevelFound(name, limit, cost.latency_ms, cost.energy_mj, subject.decibels(error))
-        for name, limit, cost, error in zip(choice.names, limits, choice.report.levels, choice.errors, strict=True)
-    ]
-    if verify:
-        rows = _simulate(model, options, subject, choice.names, choice.plans, rows, step)
-    done = time.perf_counter()
-    return Found(
-        model=choice.report.model,
-        target=target.name,
-        quantity=goal.quantity,
-        levels=rows,
-        uniform=[
+
+class _Search:
+    """One search: its model, measured as far as it is known."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        options: Options,
+        goal: Goal,
+        keep_edges: bool,
+        state: str | os.PathLike[str] | None,
+        step: Step,
+    ) -> None:
+        self._model, self._options, self._goal, self._step = model, options, goal, step
+        self._seconds: dict[str, float] = {}
+        self._clock = time.perf_counter()
+        self._quantity = COSTS[0] if goal.quantity == QUALITY else goal.quantity
+        step("quantize", 0, 1)
+        target = load_target(options.target)
+        self._subject = subject = prepare(model, options, keep_edges)
+        self._state = State(state, _digest(subject, options, target))
+        self._variants = Variants(subject.partitioned, subject.fitted if options.correct else [], subject.measured)
+        self._costs = CostModel(subject.quantized, subject.layers, target)
+        self._target = target.name
+
+    def run(self, verify: bool) -> Found:
+        """All of it."""
+        subject, levels = self._subject, tuple(self._options.levels)
+        plans = uniform_plans(subject.layers, levels)
+        errors = measure(subject, self._variants, plans, self._state, self._step)
+        self._took("measure")
+        table, report = self._table(), self._costs.report(levels, plans)
+        self._took("costs")
+        uniform = [
             LevelFound(name, None, cost.latency_ms, cost.energy_mj, subject.decibels(error))
             for name, cost, error in zip(levels, report.levels, errors.uniform, strict=True)
-        ],
-        plans=choice.plans,
-        full={layer.name: layer.full for layer in subject.layers},
-        whole_db=subject.decibels(errors.floor),
-        samples=(len(fitted), len(subject.measured)),
-        seconds={
-            "measure": round(measured - begin, 1),
-            "costs": round(priced - measured, 1),
-            "choose": round(chosen - priced, 1),
-            "simulate": round(done - chosen, 1),
-        },
-    )
+        ]
+        costs = np.array([getattr(row, self._quantity) for row in uniform])
+        limits = self._goal.limits or tuple(costs.tolist())
+        same = None if self._goal.limits else Choice(plans, levels, report, errors.uniform)
+        choice = self._choose(limits, costs, table, errors, same)
+        self._took("choose")
+        found = [
+            LevelFound(name, limit, cost.latency_ms, cost.energy_mj, subject.decibels(error))
+            for name, limit, cost, error in zip(choice.names, limits, choice.report.levels, choice.errors, strict=True)
+        ]
+        if verify:
+            found = self._simulated(choice, found)
+            self._took("simulate")
+        return Found(
+            model=choice.report.model,
+            target=self._target,
+            quantity=self._goal.quantity,
+            levels=found,
+            uniform=uniform,
+            plans=choice.plans,
+            full={layer.name: layer.full for layer in subject.layers},
+            whole_db=subject.decibels(errors.floor),
+            samples=(len(subject.fitted), len(subject.measured)),
+            seconds=self._seconds,
+        )
+
+    def _took(self, what: str) -> None:
+        now = time.perf_counter()
+        self._seconds[what], self._clock = round(now - self._clock, 1), now
+
+    def _table(self) -> Table:
+        """Costs of all options; those of each program are kept as soon as they are known."""
+        programs = self._costs.programs()
+        array: list[Float64] = []
+        for number, names in enumerate(programs):
+            self._step("costs", number, len(programs) + 1)
+            key = f"{self._quantity} {','.join(map(str, names))}"
+            array.append(self._state.get(key, partial(self._on_array, names))[""])
+        self._step("costs", len(programs), len(programs) + 1)
+        found = self._state.get(f"{self._quantity} whole", self._whole)
+        layers = self._subject.layers
+        return Table(tabulate(layers, programs, array), found["layers"], float(found["rest"][0]))
+
+    def _on_array(self, names: Sequence[Level]) -> dict[str, Float64]:
+        return {"": self._costs.on_array(names, self._quantity)}
+
+    def _whole(self) -> dict[str, Float64]:
+        found = self._costs.whole(self._quantity)
+        return {"layers": found.layers[:, 0], "rest": found.rest}
+
+    def _choose(
+        self, limits: tuple[float, ...], costs: Float64, table: Table, errors: Errors, uniform: Choice | None
+    ) -> Choice:
+        prediction = Prediction(self._subject.layers, errors.options, errors.floor, table, len(limits))
+        chooser = Chooser(self._subject, self._variants, self._costs, prediction, self._quantity, self._step)
+        if self._goal.quantity == QUALITY:
+            return chooser.least_cost(limits)
+        order = np.argsort(costs)
+        units = np.exp(np.interp(np.log(limits), np.log(costs[order]), np.log(errors.uniform[order])))
+        return chooser.least_error(limits, units, uniform)
+
+    def _simulated(self, choice: Choice, rows: Sequence[LevelFound]) -> list[LevelFound]:
+        """Compile the plans and run them on the samples that were not fitted to."""
+        self._step("compile", 0, 1)
+        subject = self._subject
+        budgets = {
+            name: {"alpha": [level.alpha for level in plan], "beta": [level.beta for level in plan]}
+            for name, plan in choice.plans.items()
+        }
+        chosen = replace(self._options, levels=choice.names, budgets=budgets, calibration=subject.data)
+        session = Session(compile_model(self._model, chosen).program)
+        results = []
+        for level, (row, cost) in enumerate(zip(rows, session.report.levels, strict=True)):
+            self._step("simulate", level, len(rows))
+            columns = zip(*(session.run(None, feed, level=level) for feed in subject.measured), strict=True)
+            sqnr_db = subject.decibels(energy(subject.expected, [np.stack(column) for column in columns]))
+            results.append(replace(row, latency_ms=cost.latency_ms, energy_mj=cost.energy_mj, sqnr_db=sqnr_db))
+        return results
 
 
 def uniform_plans(layers: Sequence[Layer], levels: Sequence[Level]) -> Plans:
     """Plans in which all layers but the first and last ones have the levels' own budgets."""
     return {
         layer.name: tuple(
-            layer.full
-            if layer.at_edge
-            else Level(min(level.alpha, layer.full.alpha), min(level.beta, layer.full.beta))
-            for level in levels
+            layer.full if layer.at_edge else Level(min(a, layer.full.alpha), min(b, layer.full.beta))
+            for a, b in ((level.alpha, level.beta) for level in levels)
         )
         for layer in layers
     }
 
 
-def _costs_of(report: Report, quantity: str) -> Float64:
-    return np.array([getattr(row, quantity) for row in report.levels])
-
-
-def _costs(costs: CostModel, layers: Sequence[Layer], quantity: str, state: State, step: Step) -> Table:
-    """Costs of all options, each program's as soon as it is known."""
-    programs = costs.programs()
-    array: list[Float64] = []
-    for number, names in enumerate(programs):
-        step("costs", number, len(programs) + 1)
-        key = f"{quantity} {','.join(map(str, names))}"
-        array.append(state.get(key, lambda names=names: {"layers": costs.on_array(names, quantity)})["layers"])
-    step("costs", len(programs), len(programs) + 1)
-
-    def whole() -> dict[str, npt.NDArray[np.generic]]:
-        found = costs.whole(quantity)
-        return {"layers": found.layers[:, 0], "rest": found.rest}
-
-    found = state.get(f"{quantity} whole", whole)
-    return Table(tabulate(layers, programs, array), found["layers"], float(found["rest"][0]))
-
-
-def _simulate(
-    model: str | Path,
-    options: Options,
-    subject: Subject,
-    names: Sequence[Level],
-    plans: Plans,
-    rows: list[LevelFound],
-    step: Step,
-) -> list[LevelFound]:
-    """Compile the plans and run them on the samples that were not fitted to."""
-    step("compile", 0, 1)
-    full = {layer.name: layer.full for layer in subject.layers}
-    budgets = {
-        name: {"alpha": [level.alpha for level in plan], "beta": [level.beta for level in plan]}
-        for name, plan in plans.items()
-        if name in full
-    }
-    chosen = replace(options, levels=names, budgets=budgets, calibration=subject.fitted)
-    session = Session(compile_model(model, chosen).program)
-    results = []
-    for level, (row, cost) in enumerate(zip(rows, session.report.levels, strict=True)):
-        step("simulate", level, len(rows))
-        outputs = [session.run(None, feed, level=level) for feed in subject.measured]
-        error = sum(
-            energy([array[number] for array in subject.expected], found) for number, found in enumerate(outputs)
-        )
-        results.append(
-            replace(row, latency_ms=cost.latency_ms, energy_mj=cost.energy_mj, sqnr_db=subject.decibels(error))
-        )
-    return results
-
-
-__all__ = ["MAX_ALPHA", "PAPER_LEVELS", "Errors", "Goal", "search_budgets", "uniform_plans"]
+def _digest(subject: Subject, options: Options, target: Target) -> str:
+    samples: Mapping[str, npt.NDArray[np.generic]] = options.calibration or {}
+    texts = [repr(target), repr(tuple(options.levels)), repr(subject.layers), str(options.correct), options.method]
+    return digest_of(subject.quantized, samples, texts)

@@ -1,10 +1,10 @@
 """How much error each layer causes with each of its candidates, measured on calibration samples.
 
-What a candidate does to the layer's own output is measured for all of them, in one walk through the model: there
-are many values in it, so that a few samples are enough. What that does to the model's output is taken to be in
-proportion; the factor (*gain*) of a layer is measured with few candidates, the whole model behind it running. Errors of
-different layers, and those of weights and data of one layer, are taken to add up. Neither holds at large errors, so
-`contributions` measures what layers really contribute to the error of a plan, the rest of the plan being in force.
+What a candidate does to the layer's own result is measured for all of them, in one walk through the model: there
+are many values in it, so that a few samples are enough. What that does to the model's outputs is taken to be in
+proportion; the factor (*gain*) of a layer is measured with two coarse candidates, the whole model behind it running.
+Errors of different layers, and those of weights and data of one layer, are taken to add up. Large errors do not: they
+drown each other. So plans are measured before they are believed (`choose`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmac.compiler.graph.edit import Array
 from mmac.compiler.search.space import Layer
 from mmac.compiler.search.variants import Progress, Setting, Variants
 from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
@@ -65,17 +64,15 @@ def _local(
 ) -> Local:
     by_alpha = {level.alpha: error for level, (_, error) in zip(weights, found, strict=False)}
     by_beta = {level.beta: error for level, (_, error) in zip(data, found[len(weights) :], strict=True)}
-    coarse = [
-        min(tried, key=lambda each: abs(budget(each[0].level) - at)) if tried else None
-        for tried, budget, at in (
-            (found[: len(weights)], lambda level: level.alpha, _GAIN_ALPHA),
-            (found[len(weights) :], lambda level: level.beta, _GAIN_BETA),
-        )
-    ]
+    alphas, betas = found[: len(weights)], found[len(weights) :]
+    coarse = (
+        min(alphas, key=lambda each: abs(each[0].level.alpha - _GAIN_ALPHA), default=None),
+        min(betas, key=lambda each: abs(each[0].level.beta - _GAIN_BETA), default=None),
+    )
     return Local(
         _between(by_alpha, layer.full.alpha, [option.alpha for option in layer.options]),
         _between(by_beta, layer.full.beta, [option.beta for option in layer.options]),
-        (coarse[0], coarse[1]),
+        coarse,
     )
 
 
@@ -96,7 +93,7 @@ def _between(errors: Mapping[int, float], full: int, wanted: Sequence[int]) -> F
     return np.where(np.array(wanted) >= full, 0.0, found)
 
 
-def gains(variants: Variants, layers: Sequence[Layer], local: Sequence[Local], progress: Progress) -> Float64:
+def gains(variants: Variants, layers: Sequence[Layer], local: Sequence[Local]) -> Float64:
     """[layers, 2] error at the model's output per error at the layer's, for what it drops of weights and of data."""
     tried = [
         (number, axis, *tried)
@@ -104,42 +101,8 @@ def gains(variants: Variants, layers: Sequence[Layer], local: Sequence[Local], p
         for axis, tried in enumerate(own.coarse)
         if tried is not None and tried[1] > 0
     ]
-    errors = variants.errors([{layers[number].name: setting} for number, _, setting, _ in tried], progress=progress)
+    errors = variants.errors([{layers[number].name: setting} for number, _, setting, _ in tried])
     found = np.zeros((len(layers), 2))
     for (number, axis, _, own), error in zip(tried, errors, strict=True):
         found[number, axis] = error / own
     return found
-
-
-def contributions(
-    variants: Variants,
-    layers: Sequence[Layer],
-    local: Sequence[Local],
-    plan: Mapping[str, Setting],
-    outputs: Sequence[Array],
-    progress: Progress,
-) -> tuple[float, Float64, Float64]:
-    """What layers contribute to the error of a corrected plan, the rest of the plan being in force.
-
-    Returns:
-        The error of the plan against `outputs`; [layers] by how much more it is than if that layer kept all terms;
-        [layers] the layer's own error that this goes with. Of layers that do keep all terms, a coarse setting is tried.
-    """
-    changed: list[tuple[int, Setting | None, float]] = []
-    for number, (layer, own) in enumerate(zip(layers, local, strict=True)):
-        setting = plan[layer.name]
-        at = layer.index(setting.level)
-        if own.weights[at] + own.data[at] > 0:
-            changed.append((number, None, float(own.weights[at] + own.data[at])))
-        elif own.coarse[0] is not None:
-            changed.append((number, *own.coarse[0]))
-    choices = [plan]
-    for number, other, _ in changed:
-        rest = {name: setting for name, setting in plan.items() if name != layers[number].name}
-        choices.append(rest if other is None else {**rest, layers[number].name: other})
-    whole, *others = variants.errors(choices, outputs, progress)
-    caused, local_error = np.zeros(len(layers)), np.zeros(len(layers))
-    for (number, other, size), error in zip(changed, others, strict=True):
-        caused[number] = whole - error if other is None else error - whole
-        local_error[number] = size
-    return float(whole), caused, local_error

@@ -244,4 +244,6 @@ class _Cached(dict[Level, Products]):
     def of(self, setting: Setting) -> Products:
         """The same with the constants of a setting."""
         own = self[setting.level]
-        return own if setting.bias is None else replace(own, bias=setting.bias, scale=setting.scale)
+        if setting.bias is None or setting.scale is None:
+            return own
+        return replace(own, bias=setting.bias, scale=setting.scale)
