@@ -20,7 +20,7 @@ from mmac.runtime.report import Report
 
 Float64 = npt.NDArray[np.float64]
 
-_ROUNDS = 5
+_ROUNDS = 4
 """Programs to learn costs from, at most."""
 _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
@@ -28,7 +28,7 @@ _TEMPERS = (1.0, 0.7)
 """Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
 _DOUBT = 0.7
 """Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
-_WORK, _MOST_TRIALS = 4e11, 24
+_WORK, _MOST_TRIALS = 2e11, 6
 """Multiply-accumulates spent on measuring such plans, about, and how many there are at most."""
 _MARGIN = 0.7
 """By how much a limit on errors may be missed in thought, in powers of what is measured."""

@@ -22,10 +22,12 @@ from mmac.compiler.search.space import Layer
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_ROUNDS = 120
+_ROUNDS = 64
 """Adjustments of the prices."""
 _SWEEPS = 6
+"""Passes over the levels, at most."""
 _POWER = 2.0
+"""Of values in their units, whose sum is minimised: the level that is worst off counts most."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def _free(problem: Problem) -> list[knapsack.Solution] | int:
 
 def _chains(problem: Problem, prices: Float64, shares: Float64) -> tuple[Ints, Ints]:
     """Of each layer the mode and the options at all levels that cost least, values and priced weights added up."""
-    cost = shares[:, None, None, None] * (problem.values + prices[:, None, None, None] * problem.weights)
+    weights = np.where(np.isfinite(problem.weights), problem.weights, 0)  # where they are infinite, values are too
+    cost = shares[:, None, None, None] * (problem.values + prices[:, None, None, None] * weights)
     levels, modes, layers, options = cost.shape
     below = problem.below[None]
     total, before = cost[0], np.zeros((levels, modes, layers, options), np.int64)
