@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,7 +103,8 @@ class Chooser:
             else:
                 doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
                 tried, tried_power = believed + doubt, power
-            priced = self._priced(bounds, units, self._tempered(tried_power, tried), names)
+            held = self._held(best, uniform) if number >= len(_TEMPERS) else {}
+            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, names)
             if priced is None:
                 continue
             found = self._measured(priced, f"measure plans {number + 1}/{count}")
@@ -119,6 +120,15 @@ class Chooser:
                 f"limit {limits[0]:g}", "no plan found that keeps it", f"more than {self._prediction.cheapest():.4g}"
             )
         return best
+
+    def _held(self, best: Choice | None, uniform: Choice | None) -> dict[int, list[int]]:
+        """Options of the levels at which the uniform plan is better than the best one found, to be kept to."""
+        if best is None or uniform is None:
+            return {}
+        return {
+            int(level): [layer.index(uniform.plans[layer.name][level]) for layer in self._subject.layers]
+            for level in np.flatnonzero(best.errors > uniform.errors)
+        }
 
     def _trials(self, levels: int) -> int:
         """How often to try what plans other beliefs lead to."""
@@ -174,14 +184,19 @@ class Chooser:
             )
 
     def _priced(
-        self, bounds: Float64, units: Float64, errors: Float64, names: tuple[Level, ...] | None
+        self,
+        bounds: Float64,
+        units: Float64,
+        errors: Float64,
+        held: Mapping[int, list[int]],
+        names: tuple[Level, ...] | None,
     ) -> _Priced | None:
         """The best plans that keep the limits as compiled."""
         best: _Priced | None = None
         squeezed = bounds.copy()
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
-            thought = self._prediction.under_costs(squeezed, units, errors)
+            thought = self._prediction.under_costs(squeezed, units, errors, held)
             nested = nest(thought)
             if isinstance(nested, int):
                 self._prediction.doubt()

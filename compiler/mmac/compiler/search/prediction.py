@@ -62,10 +62,17 @@ class Prediction:
         """What the cheapest plan costs, at the lowest level."""
         return float(self.costs[0].min(axis=(0, 2)).sum() + self._rest[0])
 
-    def under_costs(self, limits: Float64, units: Float64, errors: Float64) -> Problem:
-        """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`."""
+    def under_costs(self, limits: Float64, units: Float64, errors: Float64, held: Mapping[int, list[int]]) -> Problem:
+        """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`.
+
+        Levels in `held` have these options of the layers and no others.
+        """
         costs = self.costs
-        values = np.broadcast_to(errors[:, None], costs.shape)
+        values = np.broadcast_to(errors[:, None], costs.shape).copy()
+        for level, options in held.items():
+            others = np.ones(costs.shape[2:], np.bool_)
+            others[np.arange(len(options)), options] = False
+            costs[level, :, others] = values[level, :, others] = np.inf
         offsets = np.full(self.levels, self.floor)
         return Problem(self.layers, values, costs, offsets, units, limits - self._rest)
 
