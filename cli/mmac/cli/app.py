@@ -15,7 +15,7 @@ import click
 from mmac.cli import interrupt, output
 from mmac.isa.errors import MmacError, MmacWarning
 
-COMMANDS = ("check", "compile", "simulate", "evaluate", "compare", "inspect", "disasm", "asm", "demo")
+COMMANDS = ("check", "compile", "search", "simulate", "evaluate", "compare", "inspect", "disasm", "asm", "demo")
 """In the order of the help; the module of each has the click command under the name `command`."""
 
 TRACEBACK = "MMAC_TRACEBACK"

@@ -33,6 +33,10 @@ target_option = click.option(
     help="Hardware: a packaged target or a file. Default: the program's; when compiling, vc707.",
 )
 
+_budgets_option = click.option(
+    "--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."
+)
+
 _COMPILATION = (
     click.option(
         "--levels",
@@ -40,7 +44,6 @@ _COMPILATION = (
         help="Resolution levels of the program, lowest first; full can stand in the list. "
         "Default: those that the model brings along from training, or the paper's.",
     ),
-    click.option("--budgets", type=READS, metavar="FILE", help="Budgets per layer, TOML or JSON; see docs/budgets.md."),
     click.option(
         "--calibration",
         type=READS,
@@ -73,6 +76,11 @@ _COMPILATION = (
 
 def compilation_options(function: F) -> F:
     """All that `compile_options` takes, as options of a command."""
+    return search_options(_budgets_option(function))
+
+
+def search_options(function: F) -> F:
+    """The same without budgets, which are to be found."""
     for option in reversed(_COMPILATION):
         function = option(function)
     return function

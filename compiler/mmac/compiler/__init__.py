@@ -3,7 +3,8 @@
     >>> from mmac.compiler import Options, compile_model
 
 `compile_model` does it all; `run_passes` stops after any pass; `check_model` says where each node of a model runs;
-`evaluate` measures a program on a labelled dataset, `compare` says where it loses accuracy.
+`search_budgets` chooses budgets; `evaluate` measures a program on a labelled dataset, `compare` says where it loses
+accuracy.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from mmac.compiler.pipeline import compile_model as compile_model
     from mmac.compiler.pipeline import run_passes as run_passes
     from mmac.compiler.pipeline import summary as summary
+    from mmac.compiler.search import Goal as Goal
+    from mmac.compiler.search import search_budgets as search_budgets
 
 _HOME = {
     "Comparison": "comparison",
     "Compiled": "pipeline",
     "Fate": "fates",
+    "Goal": "search",
     "MmacWarning": "passes",
     "Options": "pipeline",
     "PASS_NAMES": "pipeline",
@@ -45,6 +49,7 @@ _HOME = {
     "read_calibration": "files",
     "read_dataset": "evaluation",
     "run_passes": "pipeline",
+    "search_budgets": "search",
     "summary": "pipeline",
 }
 """Module that defines each public name; imported on first use, because onnx and onnxruntime take a second to import."""
@@ -54,6 +59,7 @@ __all__ = [
     "Comparison",
     "Compiled",
     "Fate",
+    "Goal",
     "MmacWarning",
     "Options",
     "check_model",
@@ -65,6 +71,7 @@ __all__ = [
     "read_calibration",
     "read_dataset",
     "run_passes",
+    "search_budgets",
     "summary",
 ]
 

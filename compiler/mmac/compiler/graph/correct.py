@@ -132,7 +132,7 @@ class _Layers:
         kernel, whole = LayerKernel(full), Products.of(full, 0)
         sums = kernel.sums(data[0], whole)
         target, results = kernel.sample(sums), [kernel.requantize(sums, whole)]
-        room = np.iinfo(np.int32).max - MAX_DATA * whole.largest_sums()
+        room = bias_room(whole)
         at_levels: list[Products] = []
         for level, x in enumerate(data[1:]):
             own = Products.of(call, level)
@@ -179,13 +179,19 @@ def fit(target: Real, sums: Real, low: Real, high: Real) -> tuple[Array, Array]:
     return gain, sums_mean + trust * (target_mean - sums_mean) - gain * sums_mean
 
 
+def bias_room(whole: Products) -> Array:
+    """[channels] largest magnitude of a bias with which no sum of a layer can overflow, at whatever level."""
+    room: Array = np.iinfo(np.int32).max - MAX_DATA * whole.largest_sums()
+    return room
+
+
 def corrected(products: Products, gain: Array, offset: Array, room: Array) -> Products:
     """The same products with constants for which (sum + bias') · scale' = (gain · sum + offset + bias) · scale.
 
     Args:
         products: of a layer at a level.
         gain, offset: [channels] as from `fit`.
-        room: [channels] largest magnitude of a bias with which no sum can overflow, at whatever level.
+        room: [channels] of the biases, from `bias_room`.
     """
     bias = np.rint((products.bias + offset) / gain)
     return replace(

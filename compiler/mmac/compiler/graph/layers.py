@@ -13,8 +13,8 @@ from mmac.compiler.graph.constants import constant_of, minus_zero_point
 from mmac.compiler.graph.edit import Array, attribute, maker, operand
 from mmac.compiler.graph.integers import source_encoding
 from mmac.compiler.graph.weights import channel_axis
-from mmac.isa.plan import MAX_BETA
-from mmac.isa.terms import data_table, term_count
+from mmac.isa.plan import MAX_BETA, Level
+from mmac.isa.terms import data_table, group_term_count, term_count
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ def weight_scale(node: ir.Node, channels: int) -> Array:
     """Scale of the weights of each output channel."""
     scale = constant_of(operand(maker(operand(node, 1)), 1))
     return np.broadcast_to(np.float32(1) if scale is None else scale.reshape(-1), (channels,))
+
+
+def full_level(layer: ArrayLayer) -> Level:
+    """The budgets at which this layer drops nothing: the terms of its largest group and of its largest datum."""
+    return Level(max(1, int(group_term_count(weight_rows(layer.node)).max(initial=1))), full_beta(layer.node))
 
 
 def full_beta(node: ir.Node) -> int:

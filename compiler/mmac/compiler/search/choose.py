@@ -1,0 +1,247 @@
+"""Choosing plans: solve, compile what was found, correct what was thought of costs, measure, and take the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mmac.compiler.search.costs import CostModel
+from mmac.compiler.search.measure import Step, Subject, fit_errors
+from mmac.compiler.search.plans import Nested, nest
+from mmac.compiler.search.prediction import Prediction
+from mmac.compiler.search.result import Plans
+from mmac.compiler.search.variants import Variants
+from mmac.isa.errors import UsageError
+from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
+from mmac.runtime.report import Report
+
+Float64 = npt.NDArray[np.float64]
+
+_ROUNDS = 4
+"""Programs to learn costs from, at most."""
+_CLOSE = 1e-3
+"""Limits are kept to this share, and what is nearer to them is not improved."""
+_TEMPERS = (1.0, 0.7)
+"""Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
+_DOUBT = 0.7
+"""Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
+_WORK, _MOST_TRIALS = 2e11, 6
+"""Multiply-accumulates spent on measuring such plans, about, and how many there are at most."""
+_MARGIN = 0.7
+"""By how much a limit on errors may be missed in thought, in powers of what is measured."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Plans, the names of their levels, what they cost and their errors as measured."""
+
+    plans: Plans
+    names: tuple[Level, ...]
+    report: Report
+    errors: Float64
+
+
+@dataclass(frozen=True)
+class _Priced:
+    plans: Plans
+    names: tuple[Level, ...]
+    report: Report
+    score: float
+
+
+class Chooser:
+    """Finds plans for one model.
+
+    Args:
+        subject: the model.
+        variants: measures plans.
+        costs: prices plans.
+        prediction: what is known of single options.
+        quantity: of costs.
+        step: progress.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        variants: Variants,
+        costs: CostModel,
+        prediction: Prediction,
+        quantity: str,
+        step: Step,
+    ) -> None:
+        self._subject, self._variants, self._costs = subject, variants, costs
+        self._prediction, self._quantity, self._step = prediction, quantity, step
+
+    def least_error(self, limits: Sequence[float], units: Float64, uniform: Choice | None) -> Choice:
+        """Plans of least error under limits on costs.
+
+        Args:
+            limits: one per level.
+            units: error of a uniform level at each limit, in which errors are compared between levels.
+            uniform: plans that keep the limits, to begin with, and whose names are kept; None to name levels after
+                the plans.
+
+        Raises:
+            UsageError: the lowest limit is below the cheapest plan.
+        """
+        bounds = np.array(limits)
+        self._require(bounds)
+        best, errors = uniform, np.full(len(limits), np.inf)
+        names = uniform.names if uniform else None
+        random = np.random.default_rng(0)
+        shape = len(limits), len(self._subject.layers)
+        believed, power = np.zeros(shape), _TEMPERS[0]
+        count = len(_TEMPERS) + self._trials(len(limits))
+        for number in range(count):
+            if number < len(_TEMPERS):
+                tried, tried_power = np.zeros(shape), _TEMPERS[number]
+                self._prediction.forget()
+            else:
+                doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
+                tried, tried_power = believed + doubt, power
+            held = self._held(best, uniform) if number >= len(_TEMPERS) else {}
+            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, names)
+            if priced is None:
+                continue
+            found = self._measured(priced, f"measure plans {number + 1}/{count}")
+            better = found.errors < errors
+            if number < len(_TEMPERS) and (found.errors / units).mean() < (errors / units).mean():
+                power, better = tried_power, np.ones(len(limits), np.bool_)
+            believed = np.where(better[:, None], tried, believed)
+            errors = np.where(better, found.errors, errors)
+            if best is None or _score(found, units) < _score(best, units):
+                best = found
+        if best is None:
+            raise UsageError(
+                f"limit {limits[0]:g}", "no plan found that keeps it", f"more than {self._prediction.cheapest():.4g}"
+            )
+        return best
+
+    def _held(self, best: Choice | None, uniform: Choice | None) -> dict[int, list[int]]:
+        """Options of the levels at which the uniform plan is better than the best one found, to be kept to."""
+        if best is None or uniform is None:
+            return {}
+        return {
+            int(level): [layer.index(uniform.plans[layer.name][level]) for layer in self._subject.layers]
+            for level in np.flatnonzero(best.errors > uniform.errors)
+        }
+
+    def _trials(self, levels: int) -> int:
+        """How often to try what plans other beliefs lead to."""
+        return int(np.clip(_WORK / (self._subject.work * levels), 0, _MOST_TRIALS))
+
+    def _tempered(self, power: float, logarithms: Float64) -> Float64:
+        """[levels, layers, options] errors to make plans for; `logarithms` [levels, layers] change those of layers."""
+        errors = np.exp(logarithms)[..., None] * self._prediction.errors
+        return np.asarray(errors**power * self._subject.power ** (1 - power))
+
+    def least_cost(self, decibels: Sequence[float]) -> Choice:
+        """Plans of least cost that have at least these signal-to-noise ratios.
+
+        Raises:
+            UsageError: more than the quantized model has without truncation.
+        """
+        limits = self._subject.power * 10 ** (-np.array(decibels) / 10)
+        floor = self._prediction.floor
+        if limits[-1] <= floor:
+            raise UsageError(
+                f"limit {decibels[-1]:g} dB",
+                "more than the model has if no term is dropped",
+                f"below {self._subject.decibels(floor):.1f} dB, which is what 8-bit quantization leaves",
+            )
+        thought, best, least = limits.copy(), None, np.inf
+        for number in range(_ROUNDS):
+            nested = nest(self._prediction.under_errors(np.maximum.accumulate(thought[::-1])[::-1]))
+            if isinstance(nested, int):
+                self._prediction.doubt()
+                continue
+            priced = self._compiled(nested, None)
+            choice = self._measured(priced, f"measure plans {number + 1}/{_ROUNDS}")
+            cost = float(np.log(self._totals(choice.report)).sum())
+            kept = choice.errors <= limits * (1 + _CLOSE)
+            if kept.all() and cost < least:
+                best, least = choice, cost
+            ratio = (limits - floor) / np.maximum(choice.errors - floor, 1e-3 * (limits - floor))
+            thought = floor + (thought - floor) * np.clip(ratio * np.where(kept, 1, 0.95), 0.2, 5) ** _MARGIN
+        if best is None:
+            plans = {layer.name: (layer.full,) * len(limits) for layer in self._subject.layers}
+            names = _names(plans)
+            best = self._measured(_Priced(plans, names, self._costs.report(names, plans), 0.0), "measure plans")
+        return best
+
+    def _require(self, bounds: Float64) -> None:
+        cheapest = self._prediction.cheapest()
+        if bounds[0] < cheapest:
+            unit = self._quantity.rpartition("_")[2].replace("mj", "mJ")
+            raise UsageError(
+                f"limit {bounds[0]:g} {unit}",
+                "below what any plan costs",
+                f"the cheapest one takes {cheapest:.4g} {unit}",
+            )
+
+    def _priced(
+        self,
+        bounds: Float64,
+        units: Float64,
+        errors: Float64,
+        held: Mapping[int, list[int]],
+        names: tuple[Level, ...] | None,
+    ) -> _Priced | None:
+        """The best plans that keep the limits as compiled."""
+        best: _Priced | None = None
+        squeezed = bounds.copy()
+        for number in range(_ROUNDS):
+            self._step("solve", number, _ROUNDS)
+            thought = self._prediction.under_costs(squeezed, units, errors, held)
+            nested = nest(thought)
+            if isinstance(nested, int):
+                self._prediction.doubt()
+                continue
+            priced = self._compiled(nested, names)
+            used = self._totals(priced.report) / bounds
+            if (used <= 1 + _CLOSE).all():
+                score = thought.score(nested.chosen, nested.modes)
+                if best is None or score < best.score:
+                    best = _Priced(priced.plans, priced.names, priced.report, score)
+                if (used >= 1 - 5 * _CLOSE).all():
+                    break
+            squeezed = np.where(used > 1 + _CLOSE, squeezed * (1 - (used - 1) / 2), squeezed) if number else squeezed
+        return best
+
+    def _compiled(self, nested: Nested, names: tuple[Level, ...] | None) -> _Priced:
+        plans = self._prediction.plans(nested)
+        own = names or _names(plans)
+        report = self._costs.report(own, plans)
+        self._prediction.learn(nested, self._costs.costs(report, self._quantity))
+        return _Priced(plans, own, report, 0.0)
+
+    def _totals(self, report: Report) -> Float64:
+        return np.array([getattr(row, self._quantity) for row in report.levels])
+
+    def _measured(self, priced: _Priced, what: str) -> Choice:
+        levels = range(len(priced.names))
+        errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
+        return Choice(priced.plans, priced.names, priced.report, errors)
+
+
+def _score(choice: Choice, units: Float64) -> float:
+    return float(np.square(choice.errors / units).sum())
+
+
+def _names(plans: Plans) -> tuple[Level, ...]:
+    """Names of levels: the mean α and β of the layers, moved apart where they would be the same."""
+    names: list[Level] = []
+    for column in zip(*plans.values(), strict=True):
+        alpha = round(float(np.mean([level.alpha for level in column])))
+        beta = round(float(np.mean([level.beta for level in column])))
+        if names:
+            beta = max(beta, names[-1].beta)
+            alpha = max(alpha, names[-1].alpha + (beta == names[-1].beta))
+        if alpha > MAX_ALPHA:
+            alpha, beta = MAX_ALPHA, min(beta + 1, MAX_BETA)
+        names.append(Level(alpha, beta))
+    return tuple(names)

@@ -1,0 +1,175 @@
+"""The search as a whole, on a small network."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from mmac.compiler import Goal, MmacWarning, Options, compile_model, read_budgets, search_budgets
+from mmac.compiler.search import Found, to_toml
+from mmac.compiler.search.page import render_page
+from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
+from mmac.isa.plan import parse_levels
+from mmac.runtime import estimate
+from tests.cli.conftest import images, net
+
+LEVELS = parse_levels("8x2,14x3")
+OPTIONS = Options(levels=LEVELS, calibration={"image": images(9)})
+
+
+@pytest.fixture(scope="module", name="model")
+def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("search") / "net.onnx"
+    onnx.save(net(), path)
+    return path
+
+
+@pytest.fixture(scope="module", name="state")
+def _state(model: Path) -> Path:
+    return model.parent / "state.npz"
+
+
+@pytest.fixture(scope="module", name="found")
+def _found(model: Path, state: Path) -> Found:
+    return search_budgets(model, OPTIONS, state=state)
+
+
+def test_plans_nest_and_keep_the_limits(found: Found):
+    assert [row.level for row in found.levels] == list(LEVELS)
+    for row, uniform in zip(found.levels, found.uniform, strict=True):
+        assert row.limit == uniform.latency_ms
+        assert row.latency_ms <= row.limit * 1.002
+    for plan in found.plans.values():
+        for low, high in itertools.pairwise(plan):
+            assert (low.alpha, low.beta) <= (high.alpha, high.beta)
+            assert low.beta <= high.beta
+
+
+def test_what_is_expected_is_what_is_simulated(found: Found):
+    for row in found.levels:
+        assert row.sqnr_db == pytest.approx(row.predicted_db, abs=0.2)
+
+
+def test_searched_levels_are_no_worse_in_all(found: Found):
+    pairs = zip(found.levels, found.uniform, strict=True)
+    ratios = [10 ** ((uniform.predicted_db - row.predicted_db) / 5) for row, uniform in pairs]
+    assert sum(ratios) <= len(LEVELS) * (1 + 1e-9)
+
+
+def test_compile_takes_the_file(found: Found, model: Path, tmp_path: Path):
+    path = tmp_path / "budgets.toml"
+    path.write_text(to_toml(found, "mmac search"), "utf-8")
+    budgets = read_budgets(path, LEVELS)
+    assert budgets == found.budgets()
+    program = compile_model(model, Options(levels=LEVELS, budgets=budgets, calibration={"image": images(6)})).program
+    for layer in program.plan.layers:
+        assert layer.levels == found.plans[layer.name]
+    costs = [level.latency_ms for level in estimate(program).levels]
+    assert costs == pytest.approx([row.latency_ms for row in found.levels], rel=0.02)
+
+
+def test_names_are_quoted(found: Found):
+    named = dataclasses.replace(
+        found, plans={'a "b"\n\x7f[é]': found.plans["conv0"]}, full={'a "b"\n\x7f[é]': found.full["conv0"]}
+    )
+    assert list(tomllib.loads(to_toml(named, "x\ny"))) == ['a "b"\n\x7f[é]']
+
+
+def test_a_search_goes_on_from_its_state(found: Found, model: Path, state: Path):
+    begun: list[str] = []
+    again = search_budgets(model, OPTIONS, state=state, verify=False, progress=lambda what, *_: begun.append(what))
+    assert again.plans == found.plans
+    assert not {"errors of layers", "gains of layers", "uniform levels"} & set(begun)
+
+
+def test_an_interrupted_search_keeps_what_it_has(found: Found, model: Path, tmp_path: Path):
+    path = tmp_path / "state.npz"
+
+    def interrupt(what: str, *_: int) -> None:
+        if what == "gains of layers":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search_budgets(model, OPTIONS, state=path, progress=interrupt)
+    begun: list[str] = []
+    again = search_budgets(model, OPTIONS, state=path, verify=False, progress=lambda what, *_: begun.append(what))
+    assert "errors of layers" not in begun
+    assert "gains of layers" in begun
+    assert again.plans == found.plans
+
+
+def test_a_state_of_something_else(model: Path, found: Found, state: Path, tmp_path: Path):
+    other = tmp_path / "state.npz"
+    other.write_bytes(state.read_bytes())
+    with pytest.warns(MmacWarning, match="of another model, data, options or version; measuring begins anew"):
+        search_budgets(model, Options(levels=LEVELS, calibration={"image": images(5)}), state=other, verify=False)
+    np.savez(other, image=images(1))
+    with pytest.raises(MalformedError, match="not the state of a search"):
+        search_budgets(model, OPTIONS, state=other)
+    assert np.load(other).files == ["image"]
+
+
+def test_edges_keep_all_terms_on_request(model: Path):
+    found = search_budgets(model, OPTIONS, keep_edges=True, verify=False)
+    for name in ("conv0", "gemm5"):
+        assert set(found.plans[name]) == {found.full[name]}
+
+
+def test_limits_on_energy(model: Path, found: Found, state: Path):
+    limit = found.uniform[1].energy_mj
+    cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (limit,)), state=state, verify=False)
+    assert cheap.levels[0].energy_mj <= limit * 1.002
+
+
+def test_limits_on_quality(model: Path, found: Found, state: Path):
+    wanted = (found.whole_db - 12, found.whole_db - 6)
+    good = search_budgets(model, OPTIONS, Goal("sqnr_db", wanted), state=state, verify=False)
+    for row, least in zip(good.levels, wanted, strict=True):
+        assert row.predicted_db >= least - 0.01
+    assert good.levels[0].latency_ms <= good.levels[1].latency_ms
+    assert good.levels[0].level != good.levels[1].level
+    with pytest.raises(UsageError, match="more than the model has if no term is dropped; below"):
+        search_budgets(model, OPTIONS, Goal("sqnr_db", (found.whole_db + 1,)), state=state)
+
+
+def test_page(found: Found):
+    html = render_page(dataclasses.replace(found, model="<b>"))
+    assert "&lt;b&gt;" in html
+    assert "<b><b>" not in html
+
+
+@pytest.mark.parametrize(
+    ("goal", "text"),
+    [
+        (Goal("latency_ms", (1e-6,)), "below what any plan costs; the cheapest one takes 0.0"),
+        (Goal("latency_ms", (2.0, 1.0)), "limits: 2, 1; rising from one level to the next"),
+        (Goal("latency_ms", (-1.0,)), "limit -1: not a positive number"),
+        (Goal("latency_ms", (float("nan"),)), "limit nan: not a positive number"),
+        (Goal("latency_ms", tuple(map(float, range(1, 18)))), "limits: 17 of them; 1…16"),
+        (Goal("sqnr_db"), "goal sqnr_db: no limits"),
+        (Goal("speed"), "goal 'speed': no such quantity; latency_ms, energy_mj, sqnr_db"),
+    ],
+)
+def test_goals_that_cannot_be_met(model: Path, found: Found, state: Path, goal: Goal, text: str):
+    with pytest.raises(UsageError) as caught:
+        search_budgets(model, OPTIONS, goal, state=state)
+    assert text in str(caught.value)
+
+
+def test_what_a_search_needs(model: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="no calibration data; samples to measure errors with; give --calibration"):
+        search_budgets(model, Options())
+    with pytest.raises(UsageError, match="budgets are given"):
+        search_budgets(model, dataclasses.replace(OPTIONS, budgets={"conv0": {"alpha": 8}}))
+    with pytest.raises(UsageError, match="nowhere"):
+        search_budgets(model, dataclasses.replace(OPTIONS, target="nowhere"))
+    text = '<ir_version: 8, opset_import: ["": 17]> relu (float[1,4] x) => (float[1,4] y) { y = Relu (x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "relu.onnx")
+    with pytest.raises(UnsupportedError, match="no layer runs on the array"):
+        search_budgets(tmp_path / "relu.onnx", Options(calibration={"x": np.ones((3, 4), np.float32)}))
