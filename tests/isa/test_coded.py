@@ -195,3 +195,11 @@ def test_about_half_of_the_plain_bytes() -> None:
     assert len(data) < 0.53 * plain.size.sum()
     assert (ends < 0.58 * plain.level_bytes).all()
     assert len(data) * 8 / (16 * 36 * 16) < 88
+
+
+def test_budgets_that_fall() -> None:
+    """As a directory may say that has not been checked: still only typed errors."""
+    tile = np.full((1, 1, 2, 16), 85, np.int16)
+    _, data, ends = encoded(tile, [9])
+    with pytest.raises(MalformedError):
+        coded.decode(data, ends[:, -1], 2, [9, 8, 2], "a tile")

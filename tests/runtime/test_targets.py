@@ -209,10 +209,11 @@ def test_a_target_says_what_differs_from_its_base() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        ('base = "vc708"', UsageError, "target 'vc708': no such target; vc707, "),
+        ('base = "vc708"', MalformedError, "mine.toml: base: 'vc708'; vc707, vc707_weights, zedboard"),
+        ('base = "vc707"', MalformedError, "mine.toml: 'name' is missing"),
         ("base = 7", MalformedError, "mine.toml: base: 7; a value of type str"),
-        ('base = "vc707"\narray = 3', MalformedError, r"mine.toml: \[array\]: 3; a table"),
-        ('base = "vc707"\n[array]\nblock = 3', MalformedError, "unknown key 'block'"),
+        ('base = "vc707"\nname = "mine"\narray = 3', MalformedError, r"mine.toml: \[array\]: 3; a table"),
+        ('base = "vc707"\nname = "mine"\n[array]\nblock = 3', MalformedError, "unknown key 'block'"),
     ],
 )
 def test_what_is_wrong_beside_a_base(text: str, error: type[MmacError], said: str) -> None:

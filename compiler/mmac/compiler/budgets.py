@@ -47,7 +47,7 @@ def _check_entry(where: str, name: str, entry: object, levels: Sequence[Level] |
     known, hint = "a table with " + ", ".join(_KEYS), f'such as ["{name}"] alpha = 12'
     if not isinstance(entry, Mapping) or not entry:
         raise MalformedError(where, _shown(entry), known, hint)
-    if unknown := sorted(entry.keys() - set(_KEYS)):
+    if unknown := sorted(map(str, entry.keys() - set(_KEYS))):
         raise MalformedError(where, f"the key {unknown[0]!r}", known, hint)
     for key, word in _WORDS.items():
         if entry.get(key, word) != word:
@@ -72,12 +72,12 @@ def numbers_of_levels(where: str, key: str, given: object, levels: Sequence[Leve
         MalformedError: see `check_budgets`.
     """
     if not isinstance(given, list | tuple):
-        _check_numbers(where, np.array([given], object), LIMITS[key])
+        _check_number(where, given, LIMITS[key])
         return [given] * (1 if levels is None else len(levels))  # type: ignore[list-item]  # it has been checked
     if not given or (levels is not None and len(given) != len(levels)):
         raise MalformedError(where, f"{len(given)} numbers", f"one for each of the {_count(levels)} levels")
     for number, value in enumerate(given):
-        _check_numbers(_at(where, number, levels), np.array([value], object), LIMITS[key])
+        _check_number(_at(where, number, levels), value, LIMITS[key])
     _check_rising(where, np.array(given), levels)
     return list(given)
 
@@ -91,25 +91,28 @@ def below_layer(where: str, key: str, given: object, levels: Sequence[Level] | N
     depth = _DEPTHS[key]
     allowed = "a number for each " + ("output channel" if depth == 1 else "group of each output channel")
     try:
-        array = np.array(given)
-        if array.ndim not in (depth, depth + 1) or not array.size or array.dtype.kind not in "iu":
+        array = np.array(given, object)
+        if array.ndim not in (depth, depth + 1) or not array.size:
             raise ValueError
-    except ValueError:  # lists of different lengths too
+        if not all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in array.flat):
+            raise ValueError
+        array = array.astype(np.int64)
+    except (ValueError, OverflowError):  # lists of different lengths too
         raise MalformedError(where, _shown(given), f"{allowed}, or that for each level") from None
     if array.ndim == depth:
         array = array[None]
     elif levels is not None and len(array) != len(levels):
         raise MalformedError(where, f"{len(array)} lists", f"one for each of the {len(levels)} levels")
     for number, own in enumerate(array):
-        _check_numbers(_at(where, number, levels), own.ravel().astype(object), MAX_ALPHA)
+        for extreme in (int(own.min()), int(own.max())):
+            _check_number(_at(where, number, levels), extreme, MAX_ALPHA)
     _check_rising(where, array, levels)
     return array
 
 
-def _check_numbers(where: str, numbers: np.ndarray[Any, Any], limit: int) -> None:
-    for number in numbers:
-        if type(number) is not int or not 1 <= number <= limit:
-            raise MalformedError(where, f"{number!r}", f"whole numbers in 1…{limit}")
+def _check_number(where: str, number: object, limit: int) -> None:
+    if type(number) is not int or not 1 <= number <= limit:
+        raise MalformedError(where, _shown(number), f"whole numbers in 1…{limit}")
 
 
 def _check_rising(where: str, array: np.ndarray[Any, Any], levels: Sequence[Level] | None) -> None:

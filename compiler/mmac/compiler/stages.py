@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from mmac.compiler.graph.budget import ALPHA, BETA, LEVELS, ORIGIN
 from mmac.compiler.graph.edit import SOURCE
-from mmac.compiler.graph.group_budgets import GROUPS, mean_terms
+from mmac.compiler.graph.group_budgets import GROUPS, limits_of
+from mmac.compiler.graph.layers import weight_rows
 from mmac.compiler.graph.partition import REASON, UNIT
 from mmac.compiler.graph.text import to_text as graph_text
 from mmac.compiler.passes import Pass
@@ -21,6 +22,7 @@ from mmac.compiler.tile.text import to_text as tile_text
 from mmac.isa.asm import disassemble
 from mmac.isa.errors import UsageError
 from mmac.isa.files import write_file
+from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import Program
 
 Stage = ir.Model | TileProgram | Program
@@ -87,16 +89,18 @@ def plan_table(model: ir.Model) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     ``≤ 12x2 (8.3)`` stands for groups with budgets of their own: at most 12 terms, 8.3 on average.
     """
     levels = model.metadata_props[LEVELS].split(",")
-    rows = []
+    table = []
     for node in (node for node in model.graph if ALPHA in node.metadata_props):
         metadata = node.metadata_props
         pairs = zip(metadata[ALPHA].split(","), metadata[BETA].split(","), strict=True)
         cells = [f"{alpha}x{beta}" for alpha, beta in pairs]
         if GROUPS in metadata:
-            means = mean_terms(node, len(levels))
+            rows = weight_rows(node)
+            limits = limits_of(node, len(levels), len(rows), -(-rows.shape[1] // GROUP_SIZE))
+            means = [] if limits is None else limits.mean(axis=(1, 2)).tolist()
             cells = [f"≤ {cell} ({mean:.1f})" for cell, mean in zip(cells, means, strict=True)]
-        rows.append((node.name or "", *cells, metadata[ORIGIN]))
-    return ("layer", *levels, "from"), rows
+        table.append((node.name or "", *cells, metadata[ORIGIN]))
+    return ("layer", *levels, "from"), table
 
 
 def _value(value: ir.Value) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def decode(data: Bytes, sizes: Ints, groups: int, alphas: Sequence[int], where: 
     """
     reader = _Reader(data, sizes, where)
     count, ragged = reader.header(groups)
-    most = min(alphas[-1], MAX_ALPHA)
+    most = min(max(alphas), MAX_ALPHA)
     codes = np.zeros((most, count.size), np.uint8)  # ranks are the outer axis
     place = np.full(count.size, -1, np.int16)
     low = np.zeros_like(count)

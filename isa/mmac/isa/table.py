@@ -223,7 +223,7 @@ class SyncLoad(Queued):
 
 @instruction("load.terms", 0x11, Queue.WEIGHTS)
 class LoadTerms(Queued):
-    """Read the directory entry that the one-element box of `t` selects, and bring the prefix of its weight tile that the current level needs to the scratchpad at `p`. A level reads one contiguous prefix, a lower level a shorter one. A tile whose `format` is `coded` is decoded on the way: at `p` are then a byte for each group with the number of its terms, and for each rank a byte for each group, its term of that rank or 0. Others are copied."""
+    """Read the directory entry that the one-element box of `t` selects, and bring the prefix of its weight tile that the current level needs to the scratchpad at `p`. A level reads one contiguous prefix, a lower level a shorter one. A tile whose `format` is `coded` is decoded on the way: at `p` are then a byte for each group with the number of its terms, and for each rank a byte for each group, its term of that rank or 0. Others are copied. Directory and tiles lie either all in the target's on-chip buffer or all outside."""
 
     t: Annotated[int, Bits(11, 8, kind="tensor")]
     p: Annotated[int, Bits(15, 12, kind="pointer")]

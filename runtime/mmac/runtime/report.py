@@ -34,7 +34,8 @@ class LevelReport:
         buffer_bytes: bytes read from and written to the on-chip global buffer.
         weight_bytes: bytes of the term streams that the level needs, every tile once; `dram_bytes` has them as often
             as they are read.
-        weights_from_dram_bytes: those of `dram_bytes` that are term streams; 0 once all of them stay in the buffer.
+        weights_from_dram_bytes: those of `dram_bytes` that are term streams and their directories, in whole bursts;
+            0 if all of them stay in the buffer.
         utilization: share of the time for which the cells (or the multipliers, in layers that run there) would be busy
             if all of them were always busy together: the sum of `array_utilization`, cell cycles that work on real
             groups (group dot products × γ′) over cells × `cycles`, and `multiplier_utilization`, products over

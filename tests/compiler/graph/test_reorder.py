@@ -18,7 +18,6 @@ from mmac.isa.verify import verify
 from mmac.runtime import Session
 from mmac.runtime.report import estimate
 from mmac.runtime.targets import load_target
-from tests.compiler import nets
 from tests.compiler.exact import back_end, front_end
 from tests.compiler.graph.small import feeds, model
 
@@ -102,8 +101,14 @@ def test_at_every_level_in_every_engine(tmp_path: Path) -> None:
             b = Conv <group=2> (a, w[32,16,1,1])
             y = Conv (b, w[16,32,1,1])
         }""",
+        """(float[1,16,4,32] x, float[4,16] g) => (float[1,16,4,32] y) {
+            a = Conv (x, w[32,16,1,1])
+            b = Gemm (g, w[16,32])
+            c = Add (a, b)
+            y = Conv (c, w[16,32,1,1])
+        }""",
     ],
-    ids=["output", "part of a group", "flattened", "in groups"],
+    ids=["output", "part of a group", "flattened", "in groups", "broadcast along another axis"],
 )
 def test_what_cannot_move_stays(text: str, tmp_path: Path) -> None:
     channels = 40 if "w[40" in text else 32
@@ -124,11 +129,29 @@ def nodes(state: ir.Model) -> list[list[str | None]]:
     return [[value.name for value in node.inputs if value is not None] for node in state.graph]
 
 
-@pytest.mark.parametrize("name", ["residual", "branches", "squeeze"])
-def test_networks(name: str, tmp_path: Path) -> None:
-    proto = nets.build(name)
-    said = {"*": {"alpha": [3, 4, 5, 6, 8, 9, 12, 14], "spend": "largest"}}
-    exact = Terms().apply(front_end(proto, tmp_path, said))
-    inputs = nets.inputs(proto)
-    before, after = (run(state, inputs) for state in (exact, Reorder().apply(exact)))
-    assert all(np.array_equal(before[key], after[key]) for key in before)
+SQUEEZE = """(float[1,16,8,8] x) => (float[1,16,8,8] y) {
+    a = Conv (x, w[32,16,1,1], w[32])
+    b = HardSwish (a)
+    m = GlobalAveragePool (b)
+    r = Conv (m, w[16,32,1,1])
+    s = Conv (r, w[32,16,1,1])
+    t = Sigmoid (s)
+    u = Mul (b, t)
+    c = Conv <pads=[1,1,1,1]> (u, w[32,32,3,3])
+    d = AveragePool <kernel_shape=[3,3], pads=[1,1,1,1]> (c)
+    f = Conv (d, w[32,32,1,1])
+    g = Add (d, f)
+    y = Conv (g, w[16,32,1,1])
+}"""
+
+
+def test_a_network_of_many_operators(tmp_path: Path) -> None:
+    blocks = {
+        f"#{position}": {"alpha_of_channels": [4 + position] * 16 + [9 + position] * 16} for position in (0, 2, 3, 4)
+    }
+    exact = Terms().apply(partitioned(tmp_path, blocks, SQUEEZE))
+    moved = Reorder().apply(exact)
+    inputs = feeds(model(SQUEEZE))
+    np.testing.assert_array_equal(run(moved, inputs)["y"], run(exact, inputs)["y"])
+    names = {value.name for node in moved.graph for value in node.outputs if (value.name or "").endswith("_reordered")}
+    assert len(names) >= 6, names

@@ -58,4 +58,13 @@ def test_budgets_of_groups():
 @pytest.mark.parametrize(("alpha", "expected"), [(8, TermFormat.CODED), (20, TermFormat.CODED), (64, TermFormat.RAW)])
 def test_the_likely_format_is_the_one_of_common_tiles(alpha, expected):
     weights = tiles(shape=(1, 8, 16, 16))
-    assert likely_format(terms.group_term_count(weights), [alpha]) == choose(weights, [alpha], [0])[0] == expected
+    assert (
+        likely_format(np.minimum(terms.group_term_count(weights), alpha))
+        == choose(weights, [alpha], [0])[0]
+        == expected
+    )
+
+
+def test_integers_cannot_hold_budgets_of_groups():
+    kept = np.full((1, 8, 16), 40)
+    assert (likely_format(kept), likely_format(kept, whole=False)) == (TermFormat.RAW, TermFormat.CODED)

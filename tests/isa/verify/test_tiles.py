@@ -161,3 +161,19 @@ def test_two_instructions_may_use_one_tile() -> None:
     second = second.edit("signal=0,9", "signal=9").edit(again, f"{again} signal=0")
     verify(second.program())
     rejected(second.edit("acc=p5 layer=0 format=plain", "acc=p5 layer=0 format=raw"), "it loads a plain tile for ")
+
+
+def test_a_coded_tile_that_no_instruction_uses() -> None:
+    """It would be decoded as it is loaded, unchecked."""
+    source = examples.convolution(kind=TermFormat.CODED)
+    load = next(line for line in source.text.splitlines() if line.startswith("load.terms"))
+    unused = "load.terms t=t1 p=p1 format=coded"
+    rejected(source.edit(load, f"{load.replace(' signal=4', '')}\n{unused} signal=4"), "no mmac uses the coded tiles")
+
+
+def test_a_directory_and_its_tiles_are_in_one_memory() -> None:
+    source = examples.convolution(kind=TermFormat.CODED)
+    for window in ((1152, 256), (0, 1152), (960, 128)):
+        rejected(
+            source.change(buffer=window), "(load.terms) of node 'conv0': its directory and weight tiles are partly in"
+        )

@@ -28,8 +28,7 @@ ALPHA, BETA, LEVELS = "mmac.alpha", "mmac.beta", "mmac.levels"
 ORIGIN = "mmac.budget_from"
 """Metadata key: where the budgets of a node come from."""
 
-_EDGE = "first or last layer"
-_MODEL = "model"
+_LEVELS, _EDGE, _MODEL = "levels", "first or last layer", "model"
 
 
 @dataclass(frozen=True)
@@ -152,15 +151,16 @@ class _Layer:
         self._at_edge = layer.at_edge
         self._alpha: Limits | list[int] = [level.alpha for level in levels]
         self._beta = [level.beta for level in levels]
-        self._origin = {"alpha": "levels", "beta": "levels"}
+        self._origin = {"alpha": _LEVELS, "beta": _LEVELS}
 
     def settle(self, entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Hear the model and the entries of the budget file, and write the result into the node's metadata."""
         self._hear_model()
         for pattern, entry in entries:
             self._hear(entry, pattern)
-        if self._at_edge and set(self._origin.values()) == {"levels"}:
-            self._keep_all(_EDGE)
+        for key, whole in (("alpha", self._full.alpha), ("beta", self._full.beta)):
+            if self._at_edge and self._origin[key] == _LEVELS:
+                self._set(key, [whole] * len(self._levels), _EDGE)
         self._write()
 
     def _hear_model(self) -> None:

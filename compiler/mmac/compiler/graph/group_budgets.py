@@ -33,13 +33,6 @@ def limits_text(limits: Limits) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(limits).tobytes(), 9)).decode("ascii")
 
 
-def mean_terms(node: ir.Node, levels: int) -> list[float]:
-    """Terms that a group of a layer with `mmac.alpha_groups` keeps on average, at each level."""
-    limits = np.frombuffer(zlib.decompress(base64.b64decode(node.metadata_props[GROUPS])), np.uint8)
-    means: list[float] = limits.reshape(levels, -1).mean(axis=1).tolist()
-    return means
-
-
 def limits_of(node: ir.Node, levels: int, channels: int, groups: int) -> Limits | None:
     """What a layer carries, or None.
 

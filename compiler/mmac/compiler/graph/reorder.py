@@ -37,7 +37,7 @@ class Reorder(Pass[ir.Model, ir.Model]):
 
     Needs: an exact model.
 
-    Guarantees: the same results. Tensors whose channels have moved have new names.  Nothing changes where all groups
+    Guarantees: the same results. Tensors whose channels have moved have new names. Nothing changes where all groups
     keep equally many terms, nor the channels of what leaves the device or is reshaped.
 
     Before: ``y = mmac.Conv(x, …, w)``, ``z = mmac.Conv(y, …, v)``.
@@ -86,7 +86,7 @@ class _Spaces:
             if _is_layer(node):
                 producers.append(node)
                 self._layer(node)
-            elif node.domain != DOMAIN or len({_channels(value) for value in tied}) > 1 or _has_vectors(node):
+            elif node.domain != DOMAIN or len({_form(value) for value in tied}) > 1 or _has_vectors(node):
                 self._fix(*tied)
             else:
                 self._tie(*tied)
@@ -147,6 +147,11 @@ def _axis(node: ir.Node) -> int | None:
 def _channels(value: ir.Value) -> int | None:
     shape = static_shape(value) or ()
     return shape[1] if len(shape) > 1 else None
+
+
+def _form(value: ir.Value) -> tuple[int, int | None]:
+    """Rank and channels; of operands of another rank, broadcasting takes another axis for the channels."""
+    return len(static_shape(value) or ()), _channels(value)
 
 
 def _has_vectors(node: ir.Node) -> bool:

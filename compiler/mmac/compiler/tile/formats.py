@@ -49,15 +49,15 @@ def choose(
     return TermFormat.CODED, coded
 
 
-def likely_format(count: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> TermFormat:
-    """What `choose` is likely to choose, whatever the tiles, for groups of so many terms.
+def likely_format(kept: npt.NDArray[np.integer[Any]], whole: bool = True) -> TermFormat:
+    """What `choose` is likely to choose, whatever the tiles.
 
     Args:
-        count: terms of each group, of all shapes.
-        alphas: α at the levels that count.
+        kept: [levels, …] terms that each group keeps at the levels that count.
+        whole: the integers would do, as no group has a budget of its own.
     """
-    coded = sum(_CODED_SHARE * (1 + np.minimum(count, alpha)).sum() for alpha in alphas)
-    return TermFormat.RAW if count.size * GROUP_SIZE * len(alphas) < coded else TermFormat.CODED
+    coded = _CODED_SHARE * (kept.size + kept.sum())
+    return TermFormat.RAW if whole and kept.size * GROUP_SIZE < coded else TermFormat.CODED
 
 
 def group_bytes(format: TermFormat, alpha: int) -> float:

@@ -48,28 +48,29 @@ class GroupTerms:
         """Terms of the largest group."""
         return max(1, int(self.count.max(initial=1)))
 
-    @property
-    def alphas(self) -> list[int]:
-        """α at each level."""
-        return [alpha for alpha, _ in self.budgets]
+    @cached_property
+    def kept(self) -> Counts:
+        """[levels, O, groups] terms of each group at each level."""
+        own = np.reshape([alpha for alpha, _ in self.budgets], (-1, 1, 1)) if self.limits is None else self.limits
+        kept: Counts = np.minimum(self.count, own)
+        return kept
 
     @cached_property
     def format(self) -> TermFormat:
         """What the weights are likely to be stored as."""
-        return likely_format(self.count, self.alphas)
+        return likely_format(self.kept, whole=self.limits is None)
 
     @property
     def profile(self) -> tuple[tuple[int, ...], ...] | None:
         """Terms of the largest group of each output channel at each level, if channels differ."""
-        own = np.reshape(self.alphas, (-1, 1, 1)) if self.limits is None else self.limits
-        kept = np.minimum(self.count, own).max(axis=2)
-        return tuple(map(tuple, kept.tolist())) if (kept != kept[:, :1]).any() else None
+        most = self.kept.max(axis=2)
+        return tuple(map(tuple, most.tolist())) if (most != most[:, :1]).any() else None
 
     @property
     def stored_bytes(self) -> float:
-        """About the bytes of the layer's streams."""
+        """About the bytes of the layer's streams, up to the highest level."""
         groups = np.bincount(self.count.ravel()).tolist()
-        return float(sum(group_bytes(self.format, min(self.alphas[-1], terms)) * n for terms, n in enumerate(groups)))
+        return float(sum(group_bytes(self.format, terms) * number for terms, number in enumerate(groups)))
 
 
 def weights_bytes(layers: Mapping[str, GroupTerms]) -> int:

@@ -109,7 +109,20 @@ def _directory(context: Context, site: Site) -> npt.NDArray[np.void]:
         if wrong.any():
             entry = int(addresses[wrong.argmax()])
             raise context.error(site.pc, f"the directory entry at {entry:#x} has {found}", allowed)
+    _check_memory(context, site, entries["offset"].astype(np.int64), stops.max(axis=1))
     return entries.reshape(grid.shape)
+
+
+def _check_memory(context: Context, site: Site, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> None:
+    """A directory lies in the same memory as the tiles that it points to: the on-chip buffer, or DRAM."""
+    base, size = context.program.buffer
+    view = site.op.views["t"]
+    reach = whole(view.base, view.elem, view.shape, view.strides)
+    starts, stops = np.append(starts, reach.low), np.append(stops, reach.high)
+    inside = (starts >= base) & (stops <= base + size)
+    outside = (stops <= base) | (starts >= base + size)
+    if size and not (inside.all() or outside.all()):
+        raise context.error(site.pc, "its directory and weight tiles are partly in the on-chip buffer", "all or none")
 
 
 def _entry_addresses(context: Context, site: Site) -> npt.NDArray[np.int64]:

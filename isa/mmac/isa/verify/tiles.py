@@ -61,6 +61,7 @@ def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> M
         ResourceError: more channels than can be kept.
     """
     sites = {site.pc: site for site in context.sites}
+    _check_use(context, {loader for _, loader in handovers.tiles})
     weights: dict[int, Magnitudes] = {}
     known: dict[tuple[TileFormat, tuple[int, ...], bytes], Magnitudes] = {}
     for reader, loader in sorted(handovers.tiles):
@@ -72,6 +73,14 @@ def check_tiles(context: Context, accesses: Accesses, handovers: Handovers) -> M
             known[key] = Magnitudes(bound, functools.partial(_exact, context, loader, form, entries))
         weights[reader] = known[key]
     return weights
+
+
+def _check_use(context: Context, used: set[int]) -> None:
+    """Coded tiles are decoded as they are loaded; which ones they may be, only an `mmac` that reads them can say."""
+    for site in context.sites:
+        instr = site.op.instr
+        if isinstance(instr, table.LoadTerms) and instr.format == TermFormat.CODED and site.pc not in used:
+            raise context.error(site.pc, "no mmac uses the coded tiles that it loads", "tiles that are used")
 
 
 def _format(context: Context, loader: int, op: Op) -> TileFormat:

@@ -27,7 +27,7 @@ from mmac.runtime.targets.design import (
     Resources,
     Target,
 )
-from mmac.runtime.targets.packaged import packaged_text
+from mmac.runtime.targets.packaged import packaged_text, target_names
 
 T = TypeVar("T")
 
@@ -84,7 +84,12 @@ def _document(text: str, where: str) -> dict[str, Any]:
     base = document.pop("base", None)
     if base is None:
         return document
-    return _merged(_document(packaged_text(_checked(base, str, None, f"{where}: base")), base), document)
+    _checked(base, str, None, f"{where}: base")
+    if base not in target_names():
+        raise MalformedError(f"{where}: base", f"{base!r}", ", ".join(target_names()) + " (a packaged target)")
+    inherited = _document(packaged_text(base), base)
+    del inherited["name"]  # programs say by name what they are for
+    return _merged(inherited, document)
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def load_terms(machine: Machine, op: Op) -> None:
     tile = machine.memory.dram[offset : offset + size]
     if isinstance(op.instr, table.LoadTerms) and op.instr.format == table.TermFormat.CODED:
         alphas = entry["level"]["alpha"][: machine.level + 1].tolist()
-        tile = streams.decode(table.TermFormat.CODED, tile, (1, int(entry["groups"])), alphas).table.to_scratchpad()
+        shape, where = (1, int(entry["groups"])), f"instruction {op.pc}"
+        tile = streams.decode(table.TermFormat.CODED, tile, shape, alphas, where=where).table.to_scratchpad()
     machine.pad(op.rings["p"], (len(tile),))[...] = tile
 
 
