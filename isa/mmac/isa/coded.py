@@ -55,7 +55,7 @@ def encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Int
         The bytes, and int64 [tiles, levels]: the length of the prefix that a level reads.
     """
     count = kept[-1]
-    nested = np.minimum(count, np.minimum(np.array(alphas), MAX_ALPHA).astype(np.uint8).reshape(-1, 1, 1))
+    nested = np.minimum(count, limits(alphas))
     ragged = (kept != nested).any(axis=(0, 2))
     pieces = [_header(count, ragged)]
     place = places(codes)
@@ -86,6 +86,12 @@ def encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Int
     for piece, (own, size) in enumerate(pieces):
         data[_ranges(start[:, piece], size)] = own
     return data, ends[:, 1:]
+
+
+def limits(alphas: Sequence[int]) -> Bytes:
+    """α of each level as bytes, [L, 1, 1]."""
+    most: Bytes = np.minimum(np.array(alphas), MAX_ALPHA).astype(np.uint8).reshape(-1, 1, 1)
+    return most
 
 
 def _joined(first: tuple[Bytes, Ints], second: tuple[Bytes, Ints]) -> tuple[Bytes, Ints]:

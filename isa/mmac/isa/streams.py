@@ -339,13 +339,7 @@ def decode(
 
 def _kept(count: Bytes, alphas: Sequence[int]) -> Bytes:
     """[L, T, groups] terms of groups at each level, of those that they have at the highest: [T, groups]."""
-    return np.minimum(count, _limits(alphas))
-
-
-def _limits(alphas: Sequence[int]) -> Bytes:
-    """α of each level as bytes, [L, 1, 1]."""
-    limits: Bytes = np.minimum(np.array(alphas), MAX_ALPHA).astype(np.uint8).reshape(-1, 1, 1)
-    return limits
+    return np.minimum(count, coded.limits(alphas))
 
 
 def _canonical(table: TermTable, where: str) -> TermTable:
