@@ -78,3 +78,25 @@ def test_a_limit_below_the_lightest_choice():
     given_ = problem(0, 3, 2)
     low = Problem(given_.layers, given_.values, given_.weights, given_.offsets, given_.units, np.array([1.0, 1e9]))
     assert nest(low) == 0
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 4), st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_level_that_is_held_to_its_options(seed, layers, levels, data):
+    """The others keep below and above it."""
+    free = problem(seed, layers, levels)
+    level = data.draw(st.integers(0, levels - 1))
+    option = data.draw(st.integers(0, len(OPTIONS) - 1))
+    weights, values = free.weights.copy(), free.values.copy()
+    others = [number for number in range(len(OPTIONS)) if number != option]
+    weights[level][..., others] = values[level][..., others] = np.inf
+    limits = np.maximum.accumulate(np.full(levels, free.weights.max() * layers))
+    held = Problem(free.layers, values, weights, free.offsets, free.units, limits)
+    found = nest(held)
+    assert isinstance(found, Nested)
+    assert (found.chosen[level] == option).all()
+    assert np.isfinite(held.score(found.chosen, found.modes))
+    for column in found.chosen.T:
+        for low, high in itertools.pairwise(OPTIONS[chosen] for chosen in column):
+            assert low.alpha <= high.alpha
+            assert low.beta <= high.beta

@@ -67,6 +67,8 @@ class Problem:
         every = np.arange(len(self.layers))
         values, weights = self.values[level, modes, every], self.weights[level, modes, every]
         kept = np.isfinite(weights) if allowed is None else allowed & np.isfinite(weights)
+        if not kept.any(axis=1).all():
+            return None
         options = [np.flatnonzero(row) for row in kept]
         pairs = list(enumerate(options))
         found = knapsack.solve([values[i][o] for i, o in pairs], [weights[i][o] for i, o in pairs], self.limits[level])
@@ -209,6 +211,16 @@ def _lightest_modes(problem: Problem) -> Ints:
 
 
 def _loosest(problem: Problem) -> Ints:
-    """[levels, layers] options between which each level, beginning with the strictest, may have any."""
+    """[levels, layers] options between which each level, beginning with the strictest, may have any.
+
+    Where a level has a single option, as it is held to it, those below may not have more.
+    """
     ends = [len(layer.options) - 1 if problem.rising else 0 for layer in problem.layers]
-    return np.tile(np.array(ends, np.int64), (len(problem.limits), 1))
+    loosest = np.tile(np.array(ends, np.int64), (len(problem.limits), 1))
+    possible = np.isfinite(problem.weights).any(axis=1)
+    single, only = possible.sum(axis=2) == 1, possible.argmax(axis=2)
+    if problem.rising:
+        for level in reversed(range(len(loosest))):
+            above = loosest[min(level + 1, len(loosest) - 1)]
+            loosest[level] = np.where(single[level], only[level], above)
+    return loosest
