@@ -123,6 +123,11 @@ def places(codes: Bytes) -> Bytes:
     return (~codes & np.uint8(0xE0)) >> np.uint8(1) | codes & np.uint8(15)
 
 
+def codes(places: Bytes, negative: Bytes | Mask) -> Bytes:
+    """The inverse of `places`; `negative` is 1 for negative terms."""
+    return (~places & np.uint8(0x70)) * np.uint8(2) | places & np.uint8(15) | negative * np.uint8(16)
+
+
 def _gaps(codes: Bytes) -> Bytes:
     """[groups, A] the gap before each term, and in bit 7 its sign."""
     place = places(codes)
@@ -235,11 +240,11 @@ def decode(data: Bytes, sizes: Ints, groups: int, alphas: Sequence[int], where: 
         ends.append(reader.position)
         low = high
     reader.finish()
-    codes = _codes(gaps[: low.max(initial=0)], low.ravel(), where)
-    return Decoded(codes.T, np.stack(kept), np.stack(ends, axis=1) - _before(sizes)[:, None])
+    found = _terms(gaps[: low.max(initial=0)], low.ravel(), where)
+    return Decoded(found.T, np.stack(kept), np.stack(ends, axis=1) - _before(sizes)[:, None])
 
 
-def _codes(gaps: Bytes, count: Bytes, where: str) -> Bytes:
+def _terms(gaps: Bytes, count: Bytes, where: str) -> Bytes:
     """Terms [ranks, groups] from what `_gaps` gives; 0 from rank `count` [groups] on."""
     place = np.empty_like(gaps)
     last = np.full(len(count), 255, np.uint8)  # -1 modulo 256
@@ -249,9 +254,7 @@ def _codes(gaps: Bytes, count: Bytes, where: str) -> Bytes:
     # the first of a group that is too large is still below 256
     if ((place >= _PLACES) & valid).any():
         raise MalformedError(where, "a term beyond the last place", f"places below {_PLACES}")
-    signs = (gaps & np.uint8(128)) >> np.uint8(3)
-    codes: Bytes = ((~place & np.uint8(0x70)) * np.uint8(2) | place & np.uint8(15) | signs) * valid
-    return codes
+    return codes(place, gaps >> np.uint8(_SIGN)) * valid
 
 
 class _Reader:

@@ -42,7 +42,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _PLANES = 8
 _DIGITS = _PLANES * GROUP_SIZE
 
-_CHUNK = 1 << 11
+_CHUNK = 1 << 13
 """Groups ranked per pass, so that the temporaries (256 bytes a group) stay in the second-level cache."""
 
 _CHECKED = 1 << 13
@@ -385,13 +385,16 @@ def rank(values: npt.NDArray[np.integer[Any]], alpha: int) -> TermTable:
 
 def _codes(kept: Bytes, negative: Bytes) -> Bytes:
     """Bytes of the terms at digit positions `kept`, group by group, in rank order."""
-    index = np.tile(np.arange(GROUP_SIZE, dtype=np.uint8), (len(kept), 1))
-    digits, codes = np.empty((2, _PLANES, *kept.shape), np.uint8)
-    for e in range(_PLANES):
-        np.bitwise_and(kept >> e, 1, out=digits[_PLANES - 1 - e])
-        sign = (negative >> e & 1) * np.uint8(16)  # uint8 shifts to the left are not vectorised
-        np.bitwise_or(sign | e << 5, index, out=codes[_PLANES - 1 - e])
-    return _swap(codes).ravel()[np.flatnonzero(_swap(digits).view(np.bool_))]
+    digits = np.flatnonzero(_bits(kept))
+    return coded.codes(digits.astype(np.uint8) & np.uint8(_DIGITS - 1), _bits(negative)[digits])
+
+
+def _bits(masks: Bytes) -> npt.NDArray[np.bool_]:
+    """Digit positions [groups, 16] → whether there is a digit at each place of each group, [groups · 128]."""
+    planes = np.empty((_PLANES, *masks.shape), np.uint8)
+    for e, plane in enumerate(planes[::-1]):
+        np.bitwise_and(masks >> np.uint8(e), np.uint8(1), out=plane)
+    return _swap(planes).view(np.bool_).ravel()
 
 
 def _swap(blocks: Bytes) -> Bytes:
