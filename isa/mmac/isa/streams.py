@@ -372,14 +372,17 @@ def _bad_length(where: str, found: np.int64 | int, allowed: np.int64 | int) -> M
 def rank(values: npt.NDArray[np.integer[Any]], alpha: int) -> TermTable:
     """The `alpha` largest terms of each group of weights [..., 16], in rank order."""
     groups = values.reshape(-1, GROUP_SIZE)
-    count = np.minimum(terms.group_term_count(groups).ravel(), min(alpha, MAX_ALPHA)).astype(np.uint8)
+    found = terms.group_term_count(groups).ravel()
+    count = np.minimum(found, min(alpha, MAX_ALPHA)).astype(np.uint8)
     table = TermTable(np.zeros((len(groups), int(count.max(initial=0))), np.uint8), count, values.shape[:-1])
     valid = table.valid()
     for start in range(0, len(groups), _CHUNK):
         part = slice(start, start + _CHUNK)
         positive, negative = terms.signed_digits(groups[part])
-        kept = terms.top_terms(positive | negative, alpha)
-        table.codes[part][valid[part]] = _codes(kept, negative.astype(np.uint8, copy=False))
+        kept = positive | negative
+        if found[part].max() > alpha:
+            kept = terms.top_terms(kept, alpha)
+        table.codes[part][valid[part]] = _codes(*(masks.astype(np.uint8, copy=False) for masks in (kept, negative)))
     return table
 
 
