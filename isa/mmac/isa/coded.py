@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import GROUP_SIZE, MAX_ALPHA
+from mmac.isa.term_table import to_codes, to_places
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -54,7 +55,7 @@ def encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Int
     """Streams of tiles, one after the other.
 
     Args:
-        codes: [tiles · groups, A] terms in rank order, as in `streams.TermTable`.
+        codes: [tiles · groups, A] terms in rank order, as in `term_table.TermTable`.
         kept: [levels, tiles, groups] how many of them each group keeps at each level, not falling.
         alphas: the layer's α at each level, not falling.
 
@@ -118,19 +119,9 @@ def _header(count: Bytes, ragged: Mask) -> list[_Part]:
     return [_Part(first, np.full(tiles, 1), np.full(tiles, min(groups, 1))), *missing]
 
 
-def places(codes: Bytes) -> Bytes:
-    """Places of terms in the order of ranks, 16 · (7 - exponent) + index, from their bytes in a plain stream."""
-    return (~codes & np.uint8(0xE0)) >> np.uint8(1) | codes & np.uint8(15)
-
-
-def codes(places: Bytes, negative: Bytes | Mask) -> Bytes:
-    """The inverse of `places`; `negative` is 1 for negative terms."""
-    return (~places & np.uint8(0x70)) * np.uint8(2) | places & np.uint8(15) | negative * np.uint8(16)
-
-
 def _gaps(codes: Bytes) -> Bytes:
     """[groups, A] the gap before each term, and in bit 7 its sign."""
-    place = places(codes)
+    place = to_places(codes)
     gap = place.copy()
     gap[:, 1:] -= place[:, :-1] + np.uint8(1)
     return gap & np.uint8(127) | (codes & np.uint8(16)) * np.uint8(8)
@@ -254,7 +245,7 @@ def _terms(gaps: Bytes, count: Bytes, where: str) -> Bytes:
     # the first of a group that is too large is still below 256
     if ((place >= _PLACES) & valid).any():
         raise MalformedError(where, "a term beyond the last place", f"places below {_PLACES}")
-    return codes(place, gaps >> np.uint8(_SIGN)) * valid
+    return to_codes(place, gaps >> np.uint8(_SIGN)) * valid
 
 
 class _Reader:
@@ -293,7 +284,7 @@ class _Reader:
         return high
 
     def section(self, count: Ints, signed: bool = False) -> Bytes:
-        """So many numbers of each tile, those above 127 as 128; with signs, these are bit 7 and 127 is the most."""
+        """So many numbers of each tile, any above 127 as one of these; with signs, these are bit 7 and 127 is the most."""
         some = count > 0
         k = np.zeros(len(count), np.uint8)
         k[some] = self._take(some.astype(np.int64))
@@ -308,11 +299,10 @@ class _Reader:
             padded |= np.unpackbits(plane) * np.uint8(1 << bit)
         low = np.delete(padded, _ranges(8 * _before(plane_bytes) + count, 8 * plane_bytes - count))
         high = self._unary(count).astype(np.uint16) << np.repeat(k, count)
-        if not signed:
-            return np.minimum(high | low, _PLACES).astype(np.uint8)
-        if high.max(initial=0) >= _PLACES:
+        if signed and high.max(initial=0) >= _PLACES:
             raise MalformedError(self._where, "a term beyond the last place", f"places below {_PLACES}")
-        return high.astype(np.uint8) | low
+        numbers: Bytes = np.minimum(high, _PLACES).astype(np.uint8) | low
+        return numbers
 
     def _unary(self, count: Ints) -> Bytes:
         """So many numbers of each tile, those above 128 as 128."""
