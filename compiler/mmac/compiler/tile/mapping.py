@@ -1,4 +1,4 @@
-"""Choosing units, tile sizes, loop order and block splits of an array layer by the runtime's own cost model.
+"""Choosing units, format, tile sizes, loop order and splits of an array layer by the runtime's own cost model.
 
 The space is small (some ten thousand mappings) and searched exhaustively, all candidates at once. The cost of a
 mapping at a level is the time of its slowest queue plus what cannot overlap, on the unit that is faster there. One
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,8 @@ class LayerShape:
 
     `budgets` are the (α, β) at each level, `usual` the levels that count (`Plan.usual_levels`), `group_terms` the most
     terms of any weight group; `profile` is, at each level, the most terms that any group of each output channel keeps,
-    if they differ.
-    `format` is how the weights are likely to be stored, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
-    global buffer.
+    if they differ. `format` is the one in which the weights take fewest bytes, `x_on_chip`, `y_on_chip` and
+    `weights_on_chip` what lies in the global buffer.
     """
 
     x: Dims
@@ -85,11 +84,15 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     """
     tiles = _tiles(shape, target, name)
     splits = _splits(shape, target.array)
-    cost = np.minimum(*_cost(shape, target, tiles, splits, _compared(shape)))
+    # integers have to be ranked on their way to the array
+    formats = (TermFormat.RAW, TermFormat.CODED) if shape.format == TermFormat.RAW else (shape.format,)
+    shapes = [replace(shape, format=each) for each in formats]
+    cost = np.stack([np.minimum(*_cost(each, target, tiles, splits, _compared(shape))) for each in shapes])
     # equally good at every level: by how much each level is slower than it could be, added up
-    regret = (cost / cost.min(axis=(1, 2, 3), keepdims=True)).sum(axis=0)
-    order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
-    low, high = (int(cost[level, order, tile, split]) for level in (0, -1))
+    regret = (cost / cost.min(axis=(0, 2, 3, 4), keepdims=True)).sum(axis=1)
+    kind, order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
+    low, high = (int(cost[kind, level, order, tile, split]) for level in (0, -1))
+    shape = shapes[kind]
     array, multiplied = _cost(shape, target, tiles[[tile]], splits[[split]], range(len(shape.budgets)))
     multipliers = np.flatnonzero((multiplied < array)[:, order, 0, 0]).tolist()
     loops = "weights stay, pixels pass" if order == 0 else "pixels stay, weights pass"
@@ -98,7 +101,8 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     batch, rows, columns, channels, reduction = tiles[tile].tolist()
     split_m, split_n, split_k = splits[split].tolist()
     return ArrayMapping(
-        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, tuple(multipliers), high, why
+        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, tuple(multipliers),
+        shape.format, high, why,
     )  # fmt: skip
 
 
