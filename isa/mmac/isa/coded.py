@@ -284,7 +284,7 @@ class _Reader:
         return high
 
     def section(self, count: Ints, signed: bool = False) -> Bytes:
-        """So many numbers of each tile, any above 127 as one of these; with signs, these are bit 7 and 127 is the most."""
+        """So many numbers of each tile; more than 127 is any above 127. Signs are bit 7, and then 127 is the most."""
         some = count > 0
         k = np.zeros(len(count), np.uint8)
         k[some] = self._take(some.astype(np.int64))
