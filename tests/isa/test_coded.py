@@ -203,5 +203,5 @@ def test_budgets_that_fall() -> None:
     """As a directory may say that has not been checked: still only typed errors."""
     tile = np.full((1, 1, 2, 16), 85, np.int16)
     _, data, ends = encoded(tile, [9])
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedError, match="budgets that fall from level to level"):
         coded.decode(data, ends[:, -1], 2, [9, 8, 2], "a tile")

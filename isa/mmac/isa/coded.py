@@ -40,8 +40,7 @@ Mask = npt.NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK = 1 << 15
-"""Groups encoded or decoded at once, so that the temporaries stay in the cache; smaller ones lose time in calls."""
-
+"""Groups encoded at once, so that the temporaries stay in the cache; fewer lose time in calls."""
 
 _PLACES = 8 * GROUP_SIZE
 _MAX_K = 6
@@ -281,10 +280,12 @@ class _Reader:
             high[ragged] = low[ragged] + extra.reshape(-1, count.shape[1])
             if high.max() > alpha:
                 raise MalformedError(self._where, f"a group of {high.max()} terms", f"at most {alpha} at this level")
+        if (high < low).any():
+            raise MalformedError(self._where, "budgets that fall from level to level", "budgets that do not")
         return high
 
     def section(self, count: Ints, signed: bool = False) -> Bytes:
-        """So many numbers of each tile; more than 127 is any above 127. Signs are bit 7, and then 127 is the most."""
+        """So many numbers of each tile, more than 127 as 128; or, if signs are bit 7, no more than 127."""
         some = count > 0
         k = np.zeros(len(count), np.uint8)
         k[some] = self._take(some.astype(np.int64))
@@ -301,7 +302,7 @@ class _Reader:
         high = self._unary(count).astype(np.uint16) << np.repeat(k, count)
         if signed and high.max(initial=0) >= _PLACES:
             raise MalformedError(self._where, "a term beyond the last place", f"places below {_PLACES}")
-        numbers: Bytes = np.minimum(high, _PLACES).astype(np.uint8) | low
+        numbers: Bytes = (high | low if signed else np.minimum(high | low, _PLACES)).astype(np.uint8)
         return numbers
 
     def _unary(self, count: Ints) -> Bytes:
