@@ -9,7 +9,7 @@ that its neighbours leave, again and again until nothing improves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -65,17 +65,8 @@ class Problem:
 
     def at(self, level: int, allowed: npt.NDArray[np.bool_] | None = None) -> knapsack.Solution | None:
         """The best choice at one level, layers being limited to `allowed` options."""
-        values, weights = self.values[level], self.weights[level]
-        kept = np.isfinite(weights) if allowed is None else allowed & np.isfinite(weights)
-        if not kept.any(axis=1).all():
-            return None
-        options = [np.flatnonzero(row) for row in kept]
-        pairs = list(enumerate(options))
-        found = knapsack.solve([values[i][o] for i, o in pairs], [weights[i][o] for i, o in pairs], self.limits[level])
-        if found is None:
-            return None
-        chosen = np.array([o[c] for o, c in zip(options, found.chosen, strict=True)], np.int64)
-        return replace(found, chosen=chosen)
+        weights = self.weights[level] if allowed is None else np.where(allowed, self.weights[level], np.inf)
+        return knapsack.solve(self.values[level], weights, self.limits[level])
 
     def sums(self, of: Float64, chosen: Ints) -> Float64:
         """[levels] sums over layers of `values` or `weights`; `chosen` is [levels, layers]."""
