@@ -11,6 +11,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import onnx_ir as ir
 
+from mmac.compiler.emit import Emit
 from mmac.compiler.pipeline import PASS_NAMES, Options, passes, run_passes
 from mmac.compiler.tile.ir import ArrayLayer, TileProgram
 from mmac.isa.plan import Level
@@ -75,13 +76,13 @@ class Network:
 
     def program(self, target: Target, rule: Rule = anything) -> Program:
         """The program for a target; only layers that `rule` admits run on the multipliers."""
-        tile, *rest = passes(self.options, target)[PASS_NAMES.index("tile") :]
+        tile, *rest, _ = passes(self.options, target)[PASS_NAMES.index("tile") :]
         module: TileProgram = tile.apply(self.model)
         if rule is not anything:
             without, *_ = passes(self.options, replace(target, multipliers=None))[PASS_NAMES.index("tile") :]
             module = _choose(module, without.apply(self.model), rule)
         state = module
-        for step in rest:
+        for step in (*rest, Emit(target, predict=False)):
             state = step.apply(state)
         if not isinstance(state, Program):
             raise TypeError(f"the last pass gave {state!r}")

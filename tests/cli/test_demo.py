@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mmac.cli.commands.demo as commands_demo
 from mmac.compiler import PASS_NAMES
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.runtime import Session
@@ -68,15 +69,17 @@ def test_evaluate_measures_the_same(demo: tuple[Path, dict[str, object], float],
     assert found["original"]["top1"] == about["float_accuracy"]
 
 
-def test_text(tmp_path: Path) -> None:
-    result = mmac("demo", "--dir", tmp_path)
+def test_text(demo: tuple[Path, dict[str, object], float], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, about, _ = demo
+    monkeypatch.setattr(commands_demo, "run", lambda *_: about)
+    result = mmac("demo", "--dir", folder)
     assert result.exit_code == 0
     columns, *rows = result.stdout.splitlines()
     assert columns.split() == ["level", "α", "β", "γ", "accuracy", "latency", "ms", "energy", "mJ", "weight", "bytes"]
     assert [row.split()[0] for row in rows[:8]] == [str(level) for level in PAPER_LEVELS]
-    assert rows[-3] == f"program: {tmp_path / 'fashion_mnist_cnn.mmac'}"
-    assert rows[-2] == f"stages:  {tmp_path / 'stages'}"
-    assert rows[-1] == f"to try:  {tmp_path / 'model.onnx'} {tmp_path / 'samples.npz'} {tmp_path / 'image.npy'}"
+    assert rows[-3] == f"program: {folder / 'fashion_mnist_cnn.mmac'}"
+    assert rows[-2] == f"stages:  {folder / 'stages'}"
+    assert rows[-1] == f"to try:  {folder / 'model.onnx'} {folder / 'samples.npz'} {folder / 'image.npy'}"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

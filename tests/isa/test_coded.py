@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmac.isa import coded, streams, terms
+from mmac.isa import coded, streams, term_table, terms
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.isa.table import TermFormat
@@ -29,7 +29,7 @@ budgets = st.lists(st.integers(1, 64), min_size=1, max_size=4).map(sorted)
 @st.composite
 def kept_terms(draw: st.DrawFn, tiles: IntArray, alphas: list[int]) -> coded.Bytes:
     """[levels, tiles, groups] terms of each group at each level: those that α leaves, or fewer of some tiles."""
-    count = streams.rank(tiles, alphas[-1]).count.reshape(len(tiles), -1)
+    count = term_table.rank(tiles, alphas[-1]).count.reshape(len(tiles), -1)
     kept = np.minimum(count, np.array(alphas, np.uint8).reshape(-1, 1, 1))
     own = draw(hnp.arrays(np.uint8, kept.shape, elements=st.integers(0, 64)))
     ragged = draw(hnp.arrays(np.bool_, (1, len(tiles), 1)))
@@ -75,9 +75,9 @@ def as_bytes(bits: Sequence[int]) -> list[int]:
 
 def encoded(
     tiles: IntArray, alphas: Sequence[int], kept: coded.Bytes | None = None
-) -> tuple[streams.TermTable, coded.Bytes, coded.Ints]:
+) -> tuple[term_table.TermTable, coded.Bytes, coded.Ints]:
     """Ranked terms, the streams of all tiles, and where each level's prefix ends."""
-    table = streams.rank(tiles, alphas[-1])
+    table = term_table.rank(tiles, alphas[-1])
     count = table.count.reshape(len(tiles), -1)
     nested = np.minimum(count, np.array(alphas, np.uint8).reshape(-1, 1, 1))
     return table, *coded.encode(table.codes, nested if kept is None else kept, alphas)
@@ -107,10 +107,19 @@ def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int], draw: 
     for level, own in enumerate(kept):
         read = prefixes(data, ends, level)
         found = coded.decode(read, ends[:, level], tiles.shape[1] * tiles.shape[2], alphas[: level + 1], "tiles")
-        terms_found = streams.TermTable(found.codes, found.kept[-1].ravel(), tiles.shape[:3])
+        terms_found = term_table.TermTable(found.codes, found.kept[-1].ravel(), tiles.shape[:3])
         np.testing.assert_array_equal(terms_found.values(), table.largest(own.ravel()).values())
         np.testing.assert_array_equal(found.kept, kept[: level + 1])
         np.testing.assert_array_equal(found.ends, ends[:, : level + 1])
+
+
+def test_more_tiles_than_one_pass_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = np.random.default_rng(2).integers(-127, 128, (5, 2, 2, 16))
+    whole = encoded(tiles, [3, 9])
+    monkeypatch.setattr(coded, "CHUNK", 9)
+    parts = encoded(tiles, [3, 9])
+    np.testing.assert_array_equal(parts[1], whole[1])
+    np.testing.assert_array_equal(parts[2], whole[2])
 
 
 @given(tile_arrays, budgets)
@@ -123,15 +132,6 @@ def test_plain_and_coded_streams_decode_alike(tiles: IntArray, alphas: list[int]
             sizes = encoded_tiles.level_bytes[:, level]
             found = streams.decode(kind, read, tiles.shape[:3], alphas[: level + 1], sizes)
             np.testing.assert_array_equal(found.table.values(), terms.truncate_groups(tiles, alpha))
-
-
-@given(tile_arrays, budgets)
-def test_a_decoded_tile_in_the_scratchpad_says_what_it_is(tiles: IntArray, alphas: list[int]) -> None:
-    table = streams.rank(tiles[0], alphas[0])
-    held = table.to_scratchpad()
-    assert len(held) == len(table.count) * (1 + int(table.count.max()))
-    again = streams.TermTable.from_scratchpad(np.concatenate([held, held]), table.shape)
-    np.testing.assert_array_equal(again.values(), table.values())
 
 
 @given(tile_arrays, budgets, st.data())
@@ -166,6 +166,8 @@ ONE = [0, 0x7F]
         ([1, *ONE, 0, 0, 0x7F, 0], "1 bytes too many"),
         ([1, *ONE, 0, 0, 0xFF], "ends too early"),
         ([1, *ONE, 6, *[0] * 7, 0xDF], "beyond the last place"),
+        ([1, *ONE, 0, 0, 0x3F], "zeros after the last number"),
+        ([2, *ONE, 6, 0, *[0x80] * 6, 0x9F], "beyond the last place"),
         ([128], "ends too early"),
         ([128, 6, *[0x80] * 6, 0xBF], "a group of 127 terms; at most 64 at this level"),
         ([128, 7, 0x7F], "k = 7; 0…6"),
@@ -201,5 +203,5 @@ def test_budgets_that_fall() -> None:
     """As a directory may say that has not been checked: still only typed errors."""
     tile = np.full((1, 1, 2, 16), 85, np.int16)
     _, data, ends = encoded(tile, [9])
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedError, match="budgets that fall from level to level"):
         coded.decode(data, ends[:, -1], 2, [9, 8, 2], "a tile")

@@ -56,21 +56,6 @@ def test_every_level_reads_its_prefix(tiles: IntArray, alphas: list[int], kind: 
     np.testing.assert_array_equal(whole.table.values(), terms.truncate_groups(tiles, alphas[-1]))
 
 
-@given(tile_arrays, st.integers(1, 64))
-def test_rank(tiles: IntArray, alpha: int) -> None:
-    table = streams.rank(tiles[0], alpha)
-    for row, group in enumerate(tiles[0].reshape(-1, 16).tolist()):
-        expected = naive.ranked(group)[:alpha]
-        found = zip(table.exponent[row], table.index[row], table.sign[row], strict=True)
-        assert [(e, i, -1 if s else 1) for e, i, s in found][: table.count[row]] == expected
-        assert table.count[row] == len(expected)
-
-
-def test_more_groups_than_one_pass_takes() -> None:
-    tile = np.random.default_rng(1).integers(-127, 128, (5, 1000, 16)).astype(np.int8)
-    np.testing.assert_array_equal(streams.rank(tile, 20).values(), terms.truncate_groups(tile, 20))
-
-
 def test_one_group_byte_by_byte() -> None:
     tile = np.zeros((1, 1, 1, 16), np.int8)
     tile[..., :3] = 27, -64, 5  # 27 = 2^5 - 2^2 - 2^0, 5 = 2^2 + 2^0
@@ -139,17 +124,3 @@ def test_random_bytes_decode_to_weights_or_a_typed_error(
         return
     again = streams.encode(TermFormat.PLAIN, table.values()[None], alphas)
     assert again.level_bytes[0, -1] == len(data)
-
-
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), st.booleans()), max_size=8), st.booleans())
-def test_canonical_terms_are_those_of_the_weights(codes: list[tuple[int, int, bool]], ordered: bool) -> None:
-    """Any terms of three values, against the definition: the ranked digits of what they add up to."""
-    found = [(exponent, index, -1 if negative else 1) for exponent, index, negative in codes]
-    if ordered:
-        found.sort(key=lambda term: (-term[0], term[1]))
-    values = [0] * 16
-    for exponent, index, sign in found:
-        values[index] += sign * 2**exponent
-    table = np.array([[e << 5 | (s < 0) << 4 | i for e, i, s in found] + [0] * 2] * 3, np.uint8)
-    canonical = streams.TermTable(table, np.full(3, len(found), np.uint8), (3, 1)).is_canonical()
-    assert canonical == (max(map(abs, values)) <= 128 and naive.ranked(values) == found)

@@ -25,20 +25,27 @@ by one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import GROUP_SIZE, MAX_ALPHA
+from mmac.isa.term_table import to_codes, to_places
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
-Places = npt.NDArray[np.int16]
+Mask = npt.NDArray[np.bool_]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+CHUNK = 1 << 15
+"""Groups encoded at once, so that the temporaries stay in the cache; fewer lose time in calls."""
 
 _PLACES = 8 * GROUP_SIZE
 _MAX_K = 6
+_SIGN = 7
+_BITS = (1 << np.arange(8)).astype(np.uint8)[:, None]
 RAGGED = 128
 """First byte of a ragged stream."""
 
@@ -47,45 +54,37 @@ def encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Int
     """Streams of tiles, one after the other.
 
     Args:
-        codes: [tiles · groups, A] terms in rank order, as in `streams.TermTable`.
+        codes: [tiles · groups, A] terms in rank order, as in `term_table.TermTable`.
         kept: [levels, tiles, groups] how many of them each group keeps at each level, not falling.
         alphas: the layer's α at each level, not falling.
 
     Returns:
         The bytes, and int64 [tiles, levels]: the length of the prefix that a level reads.
     """
+    tiles, groups = kept.shape[1:]
+    step = max(1, CHUNK // max(1, groups))
+    chunks = [slice(start, start + step) for start in range(0, max(1, tiles), step)]
+    found = [_encode(codes[part.start * groups : part.stop * groups], kept[:, part], alphas) for part in chunks]
+    return np.concatenate([data for data, _ in found]), np.concatenate([ends for _, ends in found])
+
+
+def _encode(codes: Bytes, kept: Bytes, alphas: Sequence[int]) -> tuple[Bytes, Ints]:
     count = kept[-1]
-    nested = np.minimum(count, limits(alphas))
-    ragged = (kept != nested).any(axis=(0, 2))
-    pieces = [_header(count, ragged)]
-    place = places(codes)
-    number = np.arange(len(codes))
-    before = np.full(len(codes), 255, np.uint8)  # -1 modulo 256
+    ragged = (kept != np.minimum(count, limits(alphas))).any(axis=(0, 2))
+    parts = _header(count, ragged)
+    gaps = _gaps(codes)
+    ends = []
     low = np.zeros_like(count)
     for high in kept:
         extra = high - low
-        counts = _section(extra[ragged].ravel(), np.where(ragged, count.shape[1], 0))
-        first, taken = low.ravel(), extra.ravel()
-        rank = _ranges(first, taken)
-        group = np.repeat(number, taken)
-        own = place[group, rank]
-        previous = np.empty_like(own)
-        previous[1:] = own[:-1]
-        some, last = taken > 0, np.cumsum(taken, dtype=np.int64)
-        previous[(last - taken)[some]] = before[some]
-        before[some] = own[last[some] - 1]
-        minus = codes[group, rank] >> np.uint8(4) & np.uint8(1)
-        terms = extra.sum(axis=1, dtype=np.int64)
-        gaps = _section(own - previous - np.uint8(1), terms, minus)
-        pieces.append(_joined(counts, gaps))
+        parts += _section(extra[ragged].ravel(), np.where(ragged, count.shape[1], 0))
+        ranks, inside = _between(low, high)
+        parts += _section(
+            np.extract(_by_group(inside), _by_group(gaps.T[ranks])), extra.sum(axis=1, dtype=np.int64), signed=True
+        )
+        ends.append(np.sum([part.used for part in parts], axis=0))
         low = high
-    sizes = np.stack([size for _, size in pieces], axis=1)
-    ends = np.cumsum(sizes, axis=1)
-    start = (np.cumsum(ends[:, -1]) - ends[:, -1])[:, None] + ends - sizes
-    data = np.empty(int(sizes.sum()), np.uint8)
-    for piece, (own, size) in enumerate(pieces):
-        data[_ranges(start[:, piece], size)] = own
-    return data, ends[:, 1:]
+    return _joined(parts), np.stack(ends, axis=1)
 
 
 def limits(alphas: Sequence[int]) -> Bytes:
@@ -94,71 +93,97 @@ def limits(alphas: Sequence[int]) -> Bytes:
     return most
 
 
-def _joined(first: tuple[Bytes, Ints], second: tuple[Bytes, Ints]) -> tuple[Bytes, Ints]:
-    """Two pieces of each tile, one after the other."""
-    if not len(first[0]):
-        return second
-    size = first[1] + second[1]
-    out = np.empty(int(size.sum()), np.uint8)
-    out[_ranges(_before(size), first[1])] = first[0]
-    out[_ranges(_before(size) + first[1], second[1])] = second[0]
-    return out, size
+class _Part(NamedTuple):
+    """A piece of each tile's stream: `data` of all tiles, [tiles] its bytes, and how many of these are used."""
+
+    data: Bytes
+    size: Ints
+    used: Ints
 
 
-def _header(count: Bytes, ragged: npt.NDArray[np.bool_]) -> tuple[Bytes, Ints]:
-    """What comes before the increments of each tile, and its size: nothing for a tile without groups."""
-    if not count.shape[1]:
-        return np.empty(0, np.uint8), np.zeros(len(count), np.int64)
-    most = count.max(axis=1, keepdims=True)
-    missing = _section((most - count)[~ragged].ravel(), np.where(ragged, 0, count.shape[1]))
-    return _joined((np.where(ragged, np.uint8(RAGGED), most[:, 0]), np.ones(len(count), np.int64)), missing)
+def _joined(parts: Sequence[_Part]) -> Bytes:
+    """All pieces of the first tile, all of the second, …"""
+    size, used = np.stack([part.size for part in parts]), np.stack([part.used for part in parts])
+    start = _before(size.ravel()).reshape(size.shape)
+    joined: Bytes = np.concatenate([part.data for part in parts])[_ranges(start.T.ravel(), used.T.ravel())]
+    return joined
 
 
-def places(codes: Bytes) -> Bytes:
-    """Places of terms in the order of ranks, 16 · (7 - exponent) + index, from their bytes in a plain stream."""
-    return (~codes & np.uint8(0xE0)) >> np.uint8(1) | codes & np.uint8(15)
+def _header(count: Bytes, ragged: Mask) -> list[_Part]:
+    """What comes before the increments of each tile: nothing for a tile without groups."""
+    tiles, groups = count.shape
+    most = count.max(axis=1, keepdims=True, initial=0)
+    first = np.where(ragged, np.uint8(RAGGED), most[:, 0])
+    missing = _section((most - count)[~ragged].ravel(), np.where(ragged, 0, groups))
+    return [_Part(first, np.full(tiles, 1), np.full(tiles, min(groups, 1))), *missing]
 
 
-def _section(numbers: Bytes, count: Ints, minus: Bytes | None = None) -> tuple[Bytes, Ints]:
-    """A section of each tile, and their sizes.
+def _gaps(codes: Bytes) -> Bytes:
+    """[groups, A] the gap before each term, and in bit 7 its sign."""
+    place = to_places(codes)
+    gap = place.copy()
+    gap[:, 1:] -= place[:, :-1] + np.uint8(1)
+    return gap & np.uint8(127) | (codes & np.uint8(16)) * np.uint8(8)
+
+
+def _between(low: Bytes, high: Bytes) -> tuple[slice, Mask]:
+    """An increment of all groups: its ranks in a table, and which of them each group has, [ranks, groups]."""
+    first = int(low.min(initial=MAX_ALPHA, where=low < high))
+    stop = max(first, int(high.max(initial=0)))
+    rank = np.arange(first, stop, dtype=np.uint8)[:, None]
+    return slice(first, stop), (rank >= low.ravel()) & (rank < high.ravel())
+
+
+def _section(numbers: Bytes, count: Ints, signed: bool = False) -> list[_Part]:
+    """A section of each tile.
 
     Args:
-        numbers: of all tiles, one tile after the other.
+        numbers: of all tiles, one tile after the other, 0…127; bit 7 is the sign.
         count: [tiles] how many each has.
-        minus: their signs, if they have any.
+        signed: whether they have signs.
     """
-    k, high_bits = _cheapest(numbers, count)
-    signs = int(minus is not None)
-    plane_bytes, high_bytes = -(-count // 8), -(-high_bits // 8)
-    size = np.where(count > 0, 1 + (k + signs) * plane_bytes + high_bytes, 0)
-    start = _before(size)
-    data = np.empty(int(size.sum()), np.uint8)
-    data[start[count > 0]] = k[count > 0]
-    padded = _ranges(8 * _before(plane_bytes), count)
-    planes = [numbers >> np.uint8(bit) & np.uint8(1) for bit in range(int(k.max(initial=0)))]
-    for plane, bits in enumerate(planes if minus is None else [minus, *planes]):
-        spread = np.zeros(8 * int(plane_bytes.sum()), np.uint8)
-        spread[padded] = bits
-        has = k + signs > plane
-        target = _ranges(start + 1 + plane * plane_bytes, np.where(has, plane_bytes, 0))
-        data[target] = np.packbits(spread)[np.repeat(has, plane_bytes)]
-    # the zero that ends each number
-    zero = np.cumsum((numbers >> np.repeat(k, count).astype(np.uint8)).astype(np.int64) + 1) - 1
-    zero += np.repeat(8 * _before(high_bytes) - _before(high_bits), count)
-    spread = np.ones(8 * int(high_bytes.sum()), np.uint8)
-    spread[zero] = 0
-    data[_ranges(start + 1 + (k + signs) * plane_bytes, high_bytes)] = np.packbits(spread)
-    return data, size
+    plane_bytes = -(-count // 8)
+    padded = np.insert(numbers, np.repeat(np.cumsum(count), 8 * plane_bytes - count), 0)
+    planes = np.packbits(padded & _BITS, axis=1)
+    some = count > 0
+    ones = np.zeros((_SIGN, len(count)), np.int64)
+    ones[:, some] = np.add.reduceat(
+        np.bitwise_count(planes[:_SIGN]), _before(plane_bytes)[some], axis=1, dtype=np.uint32
+    )
+    best, high_bits = _cheapest(ones, count)
+    high_bytes = -(-high_bits // 8)
+    unary = _unary(numbers & np.uint8(127), best, count, 8 * high_bytes - high_bits)
+    return [
+        _Part(best.astype(np.uint8), np.ones_like(count), np.minimum(count, 1)),
+        *([_Part(planes[_SIGN], plane_bytes, plane_bytes)] if signed else []),
+        *(_Part(planes[bit], plane_bytes, np.where(best > bit, plane_bytes, 0)) for bit in range(best.max(initial=0))),
+        _Part(unary, high_bytes, high_bytes),
+    ]
 
 
-def _cheapest(numbers: Bytes, count: Ints) -> tuple[Ints, Ints]:
-    """For each tile the k with the fewest bytes, and the bits of the unary part with it."""
-    tile = np.repeat(np.arange(0, len(count) * _PLACES, _PLACES), count)
-    histogram = np.bincount(tile + numbers, minlength=len(count) * _PLACES).reshape(len(count), _PLACES)
-    k = np.arange(_MAX_K + 1)
-    high_bits = histogram @ ((np.arange(_PLACES)[:, None] >> k) + 1)
-    best = np.argmin(k * -(-count[:, None] // 8) + -(-high_bits // 8), axis=1)
-    return best, high_bits[np.arange(len(count)), best]
+def _cheapest(ones: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """For each tile the k with the fewest bytes, and the bits of the unary part with it.
+
+    Args:
+        ones: [7, tiles] how many numbers have each bit; those from k on add up to the numbers >> k.
+        count: [tiles] how many numbers there are.
+    """
+    k = np.arange(_MAX_K + 1)[:, None]
+    high_bits = count + ((1 << np.arange(len(ones))) >> k) @ ones
+    best = np.argmin(k * -(-count // 8) + -(-high_bits // 8), axis=0)
+    return best, high_bits[best, np.arange(len(count))]
+
+
+def _unary(numbers: Bytes, k: Ints, count: Ints, filling: Ints) -> Bytes:
+    """The unary parts of all tiles, each with so many ones at its end."""
+    steps = (numbers >> np.repeat(k.astype(np.uint8), count)) + np.uint8(1)
+    some = count > 0
+    steps[_before(count)[some][1:]] += filling[some][:-1].astype(np.uint8)
+    zeros = np.cumsum(steps, dtype=np.int64)
+    total = int(zeros[-1] + filling[some][-1]) if len(zeros) else 0
+    bits = np.ones(1 + total, np.bool_)
+    bits[zeros] = False
+    return np.packbits(bits[1:])
 
 
 @dataclass(frozen=True)
@@ -191,47 +216,35 @@ def decode(data: Bytes, sizes: Ints, groups: int, alphas: Sequence[int], where: 
     """
     reader = _Reader(data, sizes, where)
     count, ragged = reader.header(groups)
-    most = min(max(alphas), MAX_ALPHA)
-    codes = np.zeros((most, count.size), np.uint8)  # ranks are the outer axis
-    place = np.full(count.size, -1, np.int16)
+    gaps = np.zeros((min(max(alphas), MAX_ALPHA), count.size), np.uint8)
     low = np.zeros_like(count)
     kept, ends = [], []
     for alpha in alphas:
         high = reader.kept(count, ragged, low, min(alpha, MAX_ALPHA))
-        extra = (high - low).ravel()
-        gap, minus = reader.section((high - low).sum(axis=1, dtype=np.int64), signed=True)
-        place = _place(codes, place, low.ravel(), extra, gap, minus)
-        if place.max(initial=0) >= _PLACES:
-            raise MalformedError(where, "a term beyond the last place", f"places below {_PLACES}")
+        found = reader.section((high - low).sum(axis=1, dtype=np.int64), signed=True)
+        ranks, inside = _between(low, high)
+        by_group = np.zeros(inside.shape[::-1], np.uint8)
+        by_group.reshape(-1)[np.flatnonzero(_by_group(inside))] = found
+        gaps[ranks] |= by_group.T
         kept.append(high)
         ends.append(reader.position)
         low = high
     reader.finish()
-    used = int(low.max(initial=0))
-    return Decoded(codes[:used].T, np.stack(kept), np.stack(ends, axis=1) - _before(sizes)[:, None])
+    found = _terms(gaps[: low.max(initial=0)], low.ravel(), where)
+    return Decoded(found.T, np.stack(kept), np.stack(ends, axis=1) - _before(sizes)[:, None])
 
 
-def _place(codes: Bytes, place: Places, first: Bytes, extra: Bytes, gap: Bytes, minus: Bytes) -> Places:
-    """Write the terms of an increment into `codes`; returns the place of the last term of each group.
-
-    Args:
-        codes: [ranks, groups].
-        place: [groups] of the term before.
-        first: [groups] rank of the first one.
-        extra: [groups] how many there are.
-        gap: of each, group by group, and `minus`, whether it is negative.
-    """
-    start = np.cumsum(extra, dtype=np.int64) - extra
-    group = np.arange(len(extra))
-    for step in range(int(extra.max(initial=0))):
-        if step >= extra.min():
-            group = group[extra[group] > step]
-        at = start[group] + step
-        place[group] += gap[at].astype(np.int16) + 1
-        own = place[group]
-        code = (~(own >> 4) & 7) << 5 | own & 15 | minus[at].astype(np.int16) << 4
-        codes[first[group] + step, group] = code.astype(np.uint8)
-    return place
+def _terms(gaps: Bytes, count: Bytes, where: str) -> Bytes:
+    """Terms [ranks, groups] from what `_gaps` gives; 0 from rank `count` [groups] on."""
+    place = np.empty_like(gaps)
+    last = np.full(len(count), 255, np.uint8)  # -1 modulo 256
+    for gap, own in zip(gaps & np.uint8(127), place, strict=True):
+        last = np.add(last + np.uint8(1), gap, out=own)
+    valid = np.arange(len(gaps), dtype=np.uint8)[:, None] < count
+    # the first of a group that is too large is still below 256
+    if ((place >= _PLACES) & valid).any():
+        raise MalformedError(where, "a term beyond the last place", f"places below {_PLACES}")
+    return to_codes(place, gaps >> np.uint8(_SIGN)) * valid
 
 
 class _Reader:
@@ -242,7 +255,7 @@ class _Reader:
         self._stop = np.cumsum(sizes)
         self.position = self._stop - sizes
 
-    def header(self, groups: int) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    def header(self, groups: int) -> tuple[Bytes, Mask]:
         """Terms of each group at the highest level, [tiles, groups], and which streams are ragged and say it later."""
         tiles = len(self.position)
         if not groups:
@@ -251,7 +264,7 @@ class _Reader:
         ragged = most == RAGGED
         if most[~ragged].max(initial=0) > MAX_ALPHA:
             raise MalformedError(self._where, f"groups of {most[~ragged].max()} terms", f"at most {MAX_ALPHA}")
-        missing, _ = self.section(np.where(ragged, 0, groups), signed=False)
+        missing = self.section(np.where(ragged, 0, groups))
         count = np.repeat(most[:, None], groups, axis=1)
         fewer = missing.reshape(-1, groups)
         if (fewer > most[~ragged, None]).any():
@@ -259,57 +272,64 @@ class _Reader:
         count[~ragged] -= fewer
         return count, ragged
 
-    def kept(self, count: Bytes, ragged: npt.NDArray[np.bool_], low: Bytes, alpha: int) -> Bytes:
+    def kept(self, count: Bytes, ragged: Mask, low: Bytes, alpha: int) -> Bytes:
         """Terms of each group at the next level, [tiles, groups], from those at the highest and at the last one."""
         high = np.minimum(count, np.uint8(alpha))
         if ragged.any():
-            extra, _ = self.section(np.where(ragged, count.shape[1], 0), signed=False)
+            extra = self.section(np.where(ragged, count.shape[1], 0))
             high[ragged] = low[ragged] + extra.reshape(-1, count.shape[1])
             if high.max() > alpha:
                 raise MalformedError(self._where, f"a group of {high.max()} terms", f"at most {alpha} at this level")
+        if (high < low).any():
+            raise MalformedError(self._where, "budgets that fall from level to level", "budgets that do not")
         return high
 
-    def section(self, count: Ints, signed: bool) -> tuple[Bytes, Bytes]:
-        """So many numbers of each tile (more than 128 as 128), and their signs."""
+    def section(self, count: Ints, signed: bool = False) -> Bytes:
+        """So many numbers of each tile, more than 127 as 128; or, if signs are bit 7, no more than 127."""
         some = count > 0
-        k = np.zeros(len(count), np.int64)
+        k = np.zeros(len(count), np.uint8)
         k[some] = self._take(some.astype(np.int64))
         if k.max(initial=0) > _MAX_K:
             raise MalformedError(self._where, f"k = {k.max()}", f"0…{_MAX_K}")
         plane_bytes = -(-count // 8)
-        read = _ranges(8 * _before(plane_bytes), count)
-        planes = []
-        for plane in range(int(k.max(initial=0)) + signed):
-            bits = np.zeros(8 * int(plane_bytes.sum()), np.uint8)
-            has = k + signed > plane
-            taken = self._take(np.where(has, plane_bytes, 0))
-            bits[np.repeat(has, 8 * plane_bytes)] = np.unpackbits(taken)
-            planes.append(bits[read])
-        signs = planes.pop(0) if signed else np.zeros(len(read), np.uint8)
-        number = self._unary(count) << np.repeat(k, count)
-        for bit, low in enumerate(planes):
-            number |= low.astype(np.int64) << bit
-        return np.minimum(number, _PLACES).astype(np.uint8), signs
+        padded = np.zeros(8 * int(plane_bytes.sum()), np.uint8)
+        for bit in (*[_SIGN] * signed, *range(k.max(initial=0))):
+            has = (k > bit) | (bit == _SIGN)
+            plane = np.zeros(len(padded) // 8, np.uint8)
+            plane[np.repeat(has, plane_bytes)] = self._take(np.where(has, plane_bytes, 0))
+            padded |= np.unpackbits(plane) * np.uint8(1 << bit)
+        low = np.delete(padded, _ranges(8 * _before(plane_bytes) + count, 8 * plane_bytes - count))
+        high = self._unary(count).astype(np.uint16) << np.repeat(k, count)
+        if signed and high.max(initial=0) >= _PLACES:
+            raise MalformedError(self._where, "a term beyond the last place", f"places below {_PLACES}")
+        numbers: Bytes = (high | low if signed else np.minimum(high | low, _PLACES)).astype(np.uint8)
+        return numbers
 
-    def _unary(self, count: Ints) -> Ints:
-        """So many numbers of each tile."""
+    def _unary(self, count: Ints) -> Bytes:
+        """So many numbers of each tile, those above 128 as 128."""
+        size = self._unary_bytes(count)
+        zeros = np.flatnonzero(np.unpackbits(~self._take(size)).view(np.bool_))
+        if len(zeros) > count.sum():
+            raise MalformedError(self._where, "zeros after the last number", "ones")
+        numbers, some = zeros - 1, count > 0
+        numbers[1:] -= zeros[:-1]
+        first = _before(count)[some]
+        numbers[first] = zeros[first] - 8 * _before(size)[some]
+        return np.minimum(numbers, _PLACES).astype(np.uint8)
+
+    def _unary_bytes(self, count: Ints) -> Ints:
+        """Bytes of each tile up to the one with the zero that ends so many numbers."""
         left = self._stop - self.position
-        for window in (np.minimum(left, count // 2 + 8), left):  # mostly, the first half byte per term is enough
-            zeros = np.flatnonzero(np.unpackbits(self._data[_ranges(self.position, window)]) == 0)
-            first = 8 * _before(window)
-            begin = np.searchsorted(zeros, first)
-            if (np.append(begin[1:], len(zeros)) - begin >= count).all():
-                break
-        else:
-            raise self._short()
-        zero, some = zeros[_ranges(begin, count)], count > 0
-        before = np.concatenate([zero[:1], zero[:-1]])
-        before[_before(count)[some]] = first[some] - 1
-        size = np.zeros_like(count)
-        size[some] = (zero[np.cumsum(count)[some] - 1] - first[some]) // 8 + 1
-        self._skip(size)
-        value: Ints = zero - before - 1
-        return value
+        for window in (np.minimum(left, count // 2 + 8), left):  # mostly, half a byte a number is enough
+            zeros = np.bitwise_count(~self._data[_ranges(self.position, window)])
+            total = np.cumsum(zeros, dtype=np.int64)
+            first = _before(window)
+            before = np.concatenate([[0], total])[first]
+            last = np.searchsorted(total, before + count)
+            size = np.where(count > 0, last + 1 - first, 0)
+            if (size <= window).all():
+                return size
+        raise self._short()
 
     def finish(self) -> None:
         """All bytes must have been read."""
@@ -330,6 +350,14 @@ class _Reader:
 
     def _short(self) -> MalformedError:
         return MalformedError(self._where, "a stream that ends too early", "what encode writes")
+
+
+def _by_group(rows: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """[ranks, groups] with groups as the outer axis in memory; numpy's own copy is slow if there are few ranks."""
+    out = np.empty(rows.shape[::-1], rows.dtype)
+    for column, row in zip(out.T, rows, strict=True):
+        column[:] = row
+    return out
 
 
 def _before(size: Ints) -> Ints:

@@ -24,29 +24,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mmac.isa import coded, terms
+from mmac.isa import coded, term_table, terms
 from mmac.isa.errors import MalformedError
 from mmac.isa.plan import GROUP_SIZE, MAX_ALPHA
 from mmac.isa.table import TermFormat
+from mmac.isa.term_table import TermTable
 
 Bytes = npt.NDArray[np.uint8]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-
-_PLANES = 8
-_DIGITS = _PLANES * GROUP_SIZE
-
-_CHUNK = 1 << 11
-"""Groups ranked per pass, so that the temporaries (256 bytes a group) stay in the second-level cache."""
-
-_CHECKED = 1 << 13
-"""Groups checked per pass, likewise: 32 bytes a group."""
 
 
 @dataclass(frozen=True)
@@ -72,98 +63,6 @@ class EncodedTiles:
 
 
 @dataclass(frozen=True)
-class TermTable:
-    """The terms of groups at one level, in rank order.
-
-    Attributes:
-        codes: [groups, A] a term's byte as in a ``plain`` stream; 0 from rank `count` on. Of either memory order;
-            what is done rank by rank is much faster if ranks are the outer axis in memory.
-        count: [groups] terms of each group; A is its maximum.
-        shape: of the array of groups: (G, N), or (T, G, N) for many tiles.
-    """
-
-    codes: Bytes
-    count: Bytes
-    shape: tuple[int, ...]
-
-    @property
-    def exponent(self) -> Bytes:
-        """[groups, A] exponents, 0…7."""
-        return self.codes >> np.uint8(5)
-
-    @property
-    def sign(self) -> Bytes:
-        """[groups, A] 1 for a negative term."""
-        return self.codes >> np.uint8(4) & np.uint8(1)
-
-    @property
-    def index(self) -> Bytes:
-        """[groups, A] positions in the group, 0…15."""
-        return self.codes & np.uint8(15)
-
-    def valid(self) -> npt.NDArray[np.bool_]:
-        """[groups, A] which ranks hold a term."""
-        return _valid(self.count, self.codes.shape[1])
-
-    def largest(self, kept: Bytes) -> TermTable:
-        """The largest terms of each group, as many as `kept` [groups] says (of those that there are)."""
-        return TermTable(self.codes[:, : kept.max(initial=0)], np.minimum(self.count, kept), self.shape)
-
-    def to_scratchpad(self) -> Bytes:
-        """As `load.terms` leaves a coded tile: a byte with the count of each group, then rank by rank their codes."""
-        return np.concatenate([self.count, np.where(self.valid(), self.codes, np.uint8(0)).T.ravel()])
-
-    @classmethod
-    def from_scratchpad(cls, data: Bytes, shape: tuple[int, ...]) -> TermTable:
-        """The inverse of `to_scratchpad`; `data` may be longer."""
-        groups = shape[-2] * shape[-1]
-        count = data[:groups]
-        return cls(data[groups : groups * (1 + int(count.max(initial=0)))].reshape(-1, groups).T, count, shape)
-
-    def values(self) -> npt.NDArray[np.int16]:
-        """int16 [*shape, 16]: the weights that the terms add up to."""
-        positive, negative = self._digits
-        return terms.from_digits(positive, negative).reshape(*self.shape, GROUP_SIZE)
-
-    def is_canonical(self) -> bool:
-        """True if these are the ranked signed digits of weights."""
-        place = coded.places(self.codes)
-        falls = (place[:, 1:] <= place[:, :-1]) & self.valid()[:, 1:]
-        if falls.any():
-            return False
-        digits = _planes(self.codes, self.count)
-        if (digits[:, 1:] & digits[:, :-1]).any():
-            return False
-        # ±2^7 is as large as weights get: the next smaller digit has to have the other sign
-        large = digits[:, 0] != 0
-        codes, count, digits = self.codes[large], self.count[large], digits[large]
-        negative = _planes(codes, count, signs=True)
-        last = digits[:, 0]
-        for e in range(1, _PLANES):
-            grows = last & digits[:, e] & ~(negative[:, 0] ^ negative[:, e])
-            if grows.any():
-                return False
-            last = last & ~digits[:, e]
-        return True
-
-    @cached_property
-    def _digits(self) -> tuple[Bytes, Bytes]:
-        """Positive and negative terms of each value, [groups, 16], as `terms.signed_digits`."""
-        place, valid, sign = coded.places(self.codes), self.valid(), self.sign
-        positive, negative = np.zeros((2, len(place), GROUP_SIZE), np.uint8)
-        for start in range(0, len(place), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            found = np.zeros((len(place[part]), _PLANES, GROUP_SIZE), np.uint8)
-            terms_at = np.flatnonzero(valid[part])
-            digit = place[part] + _DIGITS * np.arange(len(found), dtype=np.intp)[:, None]
-            found.reshape(-1)[digit.ravel()[terms_at]] = sign[part].ravel()[terms_at] + 1
-            for e, plane in enumerate(_swap(found)[::-1]):
-                positive[part] |= (plane & 1) * np.uint8(1 << e)
-                negative[part] |= (plane >> 1) * np.uint8(1 << e)
-        return positive, negative
-
-
-@dataclass(frozen=True)
 class DecodedTiles:
     """What prefixes of streams hold.
 
@@ -176,38 +75,6 @@ class DecodedTiles:
     table: TermTable
     kept: Bytes
     level_bytes: npt.NDArray[np.int64]
-
-
-def _valid(count: Bytes, most: int) -> npt.NDArray[np.bool_]:
-    """[groups, most] which ranks hold a term; ranks are the outer axis in memory."""
-    return (np.arange(most, dtype=np.uint8)[:, None] < count.ravel()).T
-
-
-def _places() -> npt.NDArray[np.complex128]:
-    """[256] bit 16·(7 - exponent) + index of 128 for each code, as a number of 16 bytes."""
-    bits = np.zeros((256, _PLANES), np.uint16)
-    code = np.arange(256)
-    bits[code, _PLANES - 1 - (code >> 5)] = 1 << (code & 15)
-    return bits.view(np.complex128)[:, 0]
-
-
-_BITS = _places()
-_NEGATIVE_BITS = np.where(np.arange(256) & 16, _BITS, 0)
-
-
-def _planes(codes: Bytes, count: Bytes, signs: bool = False) -> npt.NDArray[np.uint16]:
-    """[groups, 8] bit i: value i of a group has a digit (a negative one if `signs`) at exponent 7, 6 … 0."""
-    bits = _NEGATIVE_BITS if signs else _BITS
-    planes = np.zeros((len(codes), _PLANES), np.uint16)
-    for start in range(0, len(codes), _CHECKED):
-        part = slice(start, start + _CHECKED)
-        words, least = planes[part].view(np.uint64), count[part].min()
-        for rank, column in enumerate(codes[part].T):
-            found = bits[column]
-            if rank >= least:
-                found[count[part] <= rank] = 0
-            words |= found.view(np.uint64).reshape(words.shape)
-    return planes
 
 
 def encode(
@@ -245,7 +112,7 @@ def _encode_raw(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> E
 
 
 def _encode_plain(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) -> EncodedTiles:
-    table = rank(tiles, alphas[-1])
+    table = term_table.rank(tiles, alphas[-1])
     count = table.count.reshape(len(tiles), tiles.shape[1] * tiles.shape[2])
     present = _interleave(np.ones(count.shape, np.bool_), table.valid(), alphas)
     data = _interleave(count, table.codes, alphas).ravel()[np.flatnonzero(present)]
@@ -255,7 +122,7 @@ def _encode_plain(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int]) ->
 
 
 def _encode_coded(tiles: npt.NDArray[np.integer[Any]], alphas: Sequence[int], limits: Bytes | None) -> EncodedTiles:
-    table = rank(tiles, alphas[-1])
+    table = term_table.rank(tiles, alphas[-1])
     count = table.count.reshape(len(tiles), tiles.shape[1] * tiles.shape[2])
     kept = _kept(count, alphas)
     if limits is not None:
@@ -319,7 +186,7 @@ def decode(
         raise _bad_length(where, len(data), size.sum())
     if kind == TermFormat.RAW:
         _check_sizes(where, size, np.full(len(size), groups * GROUP_SIZE))
-        table = rank(data.view(np.int8).reshape(*shape, GROUP_SIZE), alphas[-1])
+        table = term_table.rank(data.view(np.int8).reshape(*shape, GROUP_SIZE), alphas[-1])
         kept = _kept(table.count.reshape(len(size), groups), alphas)
         return DecodedTiles(table, kept, np.repeat(size[:, None], len(alphas), axis=1))
     if kind == TermFormat.CODED:
@@ -351,7 +218,7 @@ def _canonical(table: TermTable, where: str) -> TermTable:
 def _deinterleave(data: Bytes, count: Bytes, alphas: Sequence[int]) -> Bytes:
     """Plain streams of [T, groups] terms back to ranks [T·groups, A]: the inverse of `_interleave`."""
     most = int(count.max(initial=0))
-    present = _interleave(np.ones(count.shape, np.bool_), _valid(count, most), alphas)
+    present = _interleave(np.ones(count.shape, np.bool_), term_table.holds(count, most), alphas)
     dense = np.zeros(present.shape, np.uint8)
     dense[present] = data
     codes = np.empty((most, count.size), np.uint8)
@@ -367,33 +234,3 @@ def _check_sizes(where: str, found: npt.NDArray[np.int64], allowed: npt.NDArray[
 
 def _bad_length(where: str, found: np.int64 | int, allowed: np.int64 | int) -> MalformedError:
     return MalformedError(where, f"{found} bytes", f"{allowed} bytes")
-
-
-def rank(values: npt.NDArray[np.integer[Any]], alpha: int) -> TermTable:
-    """The `alpha` largest terms of each group of weights [..., 16], in rank order."""
-    groups = values.reshape(-1, GROUP_SIZE)
-    count = np.minimum(terms.group_term_count(groups).ravel(), min(alpha, MAX_ALPHA)).astype(np.uint8)
-    table = TermTable(np.zeros((len(groups), int(count.max(initial=0))), np.uint8), count, values.shape[:-1])
-    valid = table.valid()
-    for start in range(0, len(groups), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        positive, negative = terms.signed_digits(groups[part])
-        kept = terms.top_terms(positive | negative, alpha)
-        table.codes[part][valid[part]] = _codes(kept, negative.astype(np.uint8, copy=False))
-    return table
-
-
-def _codes(kept: Bytes, negative: Bytes) -> Bytes:
-    """Bytes of the terms at digit positions `kept`, group by group, in rank order."""
-    index = np.tile(np.arange(GROUP_SIZE, dtype=np.uint8), (len(kept), 1))
-    digits, codes = np.empty((2, _PLANES, *kept.shape), np.uint8)
-    for e in range(_PLANES):
-        np.bitwise_and(kept >> e, 1, out=digits[_PLANES - 1 - e])
-        sign = (negative >> e & 1) * np.uint8(16)  # uint8 shifts to the left are not vectorised
-        np.bitwise_or(sign | e << 5, index, out=codes[_PLANES - 1 - e])
-    return _swap(codes).ravel()[np.flatnonzero(_swap(digits).view(np.bool_))]
-
-
-def _swap(blocks: Bytes) -> Bytes:
-    """[a, b, 16] → [b, a, 16], sixteen bytes at a time."""
-    return np.ascontiguousarray(blocks.view(np.complex128)[..., 0].T)[..., None].view(np.uint8)

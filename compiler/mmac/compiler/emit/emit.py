@@ -36,10 +36,16 @@ from mmac.runtime.targets import Target
 
 @dataclass(frozen=True)
 class Emit(Pass[TileProgram, Program]):
-    """See the module's docstring."""
+    """See the module's docstring.
+
+    Args:
+        target: the hardware.
+        predict: say in the program what each level costs.
+    """
 
     name: ClassVar[str] = "emit"
     target: Target
+    predict: bool = True
 
     def apply(self, module: TileProgram) -> Program:
         """The program."""
@@ -61,6 +67,8 @@ class Emit(Pass[TileProgram, Program]):
             debug=tuple(debug),
             notes={**module.notes, NOTE: digest(self.target)},
         )
+        if not self.predict:
+            return program
         return replace(program, predictions=_predictions(program, self.target, module.sqnr_db))
 
 

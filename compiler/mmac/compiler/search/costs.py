@@ -90,7 +90,7 @@ class CostModel:
             Pack(),
             Schedule(self._target),
             Allocate(self._target),
-            Emit(self._target),
+            Emit(self._target, predict=False),
         )
         state: Any = self._model
         for step in passes:

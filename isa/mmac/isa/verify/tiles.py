@@ -18,7 +18,7 @@ from mmac.isa.verify.addresses import Accesses
 from mmac.isa.verify.context import Context
 from mmac.isa.verify.races import Handovers
 
-CHUNK = 1 << 17
+CHUNK = 1 << 15
 """Groups decoded at once, so that temporaries stay small."""
 
 MAX_CHANNELS = 1 << 24

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from mmac.isa import streams, table
+from mmac.isa import table, term_table
 from mmac.isa.plan import LayerPlan, Level, Plan
 from mmac.isa.program import Program, directory_dtype
 from mmac.isa.structure import Op, Step, View
@@ -57,7 +57,7 @@ class Case:
         data[..., work.depth :] = weights[:, work.depth :] = 0
         grouped = truncate_values(data, self.beta).reshape(conv_groups, work.pixels, work.groups, 16).swapaxes(1, 2)
         tiles = weights.reshape(channels, work.groups, 16).swapaxes(0, 1)
-        return Operands(grouped, streams.rank(tiles, max(1, self.alpha)), self.beta)
+        return Operands(grouped, term_table.rank(tiles, max(1, self.alpha)), self.beta)
 
     def formula(self, unit: table.Unit, mac: str, alpha: int) -> tuple[int, dict[Action, int]]:
         """Cycles and actions that `cost` says of an `mmac` with this work; α is the tile's largest group."""

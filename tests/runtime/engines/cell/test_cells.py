@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmac.isa import streams
+from mmac.isa import term_table
 from mmac.isa.terms import truncate_values
 from mmac.runtime.engines.cell.cells import KINDS, Array, Cells, Mmac
 from mmac.runtime.targets import load_target
@@ -24,7 +24,7 @@ data_groups = st.lists(st.sampled_from([-255, 0, 251, 255]) | st.integers(-255, 
 
 def cell(mac: str, weights: list[int], data: list[int], alpha: int, beta: int) -> tuple[Cells, Array, int]:
     """A cell that holds these weights, truncated, the planes of these data, and their product."""
-    tile = streams.rank(np.array(weights, np.int16).reshape(1, 1, 16), alpha)
+    tile = term_table.rank(np.array(weights, np.int16).reshape(1, 1, 16), alpha)
     values = truncate_values(np.array(data, np.int16), beta)
     one = KINDS[mac]((1, 1, 1), int(tile.count.max()), beta)
     one.store[1, 0, 0, 0, : one.words] = one.weight_words(tile)

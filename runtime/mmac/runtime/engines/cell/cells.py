@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmac.isa.plan import GROUP_SIZE, MAX_BETA
-from mmac.isa.streams import TermTable
+from mmac.isa.term_table import TermTable
 from mmac.isa.terms import MAX_DATA, signed_digits
 from mmac.runtime.engines.cell.layout import NONE
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from mmac.isa import table
 from mmac.isa.plan import GROUP_SIZE
-from mmac.isa.streams import TermTable
 from mmac.isa.structure import Op
+from mmac.isa.term_table import TermTable
 from mmac.isa.terms import truncate_values
 from mmac.runtime.engines.cell.layout import Work, work_of
 from mmac.runtime.engines.reference.arithmetic import conv_of, integers, quant_of, taps

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mmac.isa import streams, table
 from mmac.isa.plan import GROUP_SIZE, MAX_BETA
 from mmac.isa.structure import Op
+from mmac.isa.term_table import TermTable
 from mmac.isa.terms import signed_digits
 from mmac.runtime.engines.reference.arithmetic import Int, conv_of, integers, quant_of, taps
 from mmac.runtime.engines.reference.machine import Machine, executes
@@ -91,7 +92,7 @@ def _weights(machine: Machine, op: Op, alphas: list[int], channels: slice) -> tu
     return Terms(ranked(sign).astype(np.int8), ranked(terms.exponent).astype(np.int8)), rows
 
 
-def decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) -> streams.TermTable:
+def decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) -> TermTable:
     """The weight tile at `wgt`, which says itself how long it is, of (groups, channels)."""
     ring, kind = op.rings["wgt"], table.TermFormat(_mmac(op).format)
     groups = shape[0] * shape[1]
@@ -101,7 +102,7 @@ def decode(machine: Machine, op: Op, shape: tuple[int, int], alphas: list[int]) 
         head = machine.pad(ring, (groups,))
         if kind == table.TermFormat.CODED:
             tile = machine.pad(ring, (groups * (1 + int(head.max())),))
-            return streams.TermTable.from_scratchpad(tile, shape)
+            return TermTable.from_scratchpad(tile, shape)
         size = groups + int(np.minimum(head, alphas[-1]).sum(dtype=np.int64))
     return streams.decode(kind, machine.pad(ring, (size,)), shape, alphas, where=f"instruction {op.pc}").table
 
