@@ -100,9 +100,11 @@ def _print(found: Found, out: str) -> None:
     click.echo(f"{found.model} on {found.target}: SQNR at the outputs against float, on {measured} samples")
     click.echo(f"corrections fitted to {fitted} others; {found.whole_db:.1f} dB if nothing is dropped")
     output.table(
-        ["level", "limit", "latency ms", "energy mJ", "SQNR dB", "uniform:", "latency ms", "SQNR dB"],
-        [[*_cells(row), "", *_beside(found, number)] for number, row in enumerate(found.levels)],
+        ["level", "limit", "latency ms", "energy mJ", "SQNR dB", "plan", "uniform ms", "uniform dB"],
+        [[*_cells(row), *_beside(found, number)] for number, row in enumerate(found.levels)],
     )
+    if found.held:
+        click.echo(found.held)
     click.echo(f"budgets in {out}, to be compiled with --levels {found.levels_option} --budgets {out}")
     click.echo(f"{sum(found.seconds.values()):.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in found.seconds.items()))
 
@@ -110,7 +112,7 @@ def _print(found: Found, out: str) -> None:
 def _cells(row: LevelFound) -> list[str]:
     quality = row.predicted_db if row.sqnr_db is None else row.sqnr_db
     limit = "" if row.limit is None else f"{row.limit:.4g}"
-    return [str(row.level), limit, f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{quality:.2f}"]
+    return [str(row.level), limit, f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{quality:.2f}", row.plan]
 
 
 def _beside(found: Found, number: int) -> list[str]:
