@@ -115,14 +115,16 @@ def compile_options(
 
 
 @contextlib.contextmanager
-def naming(budgets: str | None) -> Iterator[None]:
-    """Let errors of the context that are about a budget name the file that it is from, as faults of its content."""
+def naming(budgets: str | None = None, samples: str | None = None) -> Iterator[None]:
+    """Let errors of the context that are about a budget or about samples name the file, as faults of its content."""
     try:
         yield
     except (MalformedError, UsageError) as error:
-        if budgets is None or not error.where.startswith("budget of "):
+        about = {"budget of ": budgets, "calibration data": samples, "data": samples}
+        files = [path for start, path in about.items() if path is not None and error.where.startswith(start)]
+        if not files:
             raise
-        raise MalformedError(f"{budgets}: {error.where}", error.found, error.allowed, error.hint) from None
+        raise MalformedError(f"{files[0]}: {error.where}", error.found, error.allowed, error.hint) from None
 
 
 def parse_dims(texts: Sequence[str]) -> dict[str, int]:

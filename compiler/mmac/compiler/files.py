@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mmac.compiler.budgets import Budgets, check_budgets
 from mmac.isa.errors import MalformedError, UsageError
+from mmac.isa.files import check_readable
 from mmac.isa.plan import Level
 from mmac.runtime.arrays import Arrays
 from mmac.runtime.arrays import read_arrays as read_arrays
@@ -50,7 +51,7 @@ def read_calibration(path: str | os.PathLike[str]) -> Arrays:
     """Calibration samples: for each model input an array [samples, …].
 
     Args:
-        path: an NPZ file with one array per input, or a folder. Of a folder, ``NAME.npy`` holds samples of the input
+        path: an NPZ file with one array per input (others, such as labels, do not count), or a folder. Of a folder, ``NAME.npy`` holds samples of the input
             NAME, and the arrays of several NPZ files are joined along their first axis in the order of the file names.
 
     Raises:
@@ -58,6 +59,7 @@ def read_calibration(path: str | os.PathLike[str]) -> Arrays:
         MalformedError: a file that does not hold arrays, arrays that cannot be joined, or numbers that are not finite
             or leave binary32 no room.
     """
+    check_readable(path, "an NPZ file with one array [samples, …] per input, or a folder of .npz or NAME.npy files")
     found = _joined(path) if Path(path).is_dir() else read_arrays(path)
     _check_samples(found, str(path))
     return found

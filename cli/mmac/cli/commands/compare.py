@@ -9,9 +9,9 @@ import click
 
 from mmac.cli import output
 from mmac.cli.command import READS, WRITES, Command
-from mmac.cli.parameters import ALL, json_option, require_plotly
+from mmac.cli.parameters import ALL, json_option, naming, require_plotly
 from mmac.cli.programs import open_program
-from mmac.isa.errors import MmacError, UsageError
+from mmac.isa.errors import MmacError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from mmac.compiler.comparison import Comparison, Errors, LevelErrors
@@ -58,8 +58,8 @@ def command(
 
     Each layer of the program is held against onnxruntime's: how far its tensor is from the model's, how far the layer
     alone is off on the program's own data, what that comes from (8 bits, dropped terms of weights and data, biases and
-    scales), and whether its integers are those that the compiled model gives. See docs/accuracy.md. In Python:
-    mmac.compiler.compare.
+    scales), and whether its integers are those that the compiled model gives (exit status 6 if they are not). See
+    docs/accuracy.md. In Python: mmac.compiler.compare.
     """
     if fail_below is not None and not math.isfinite(fail_below):
         raise UsageError(f"--fail-below {fail_below}", "not a number of decibels", "such as 20")
@@ -70,7 +70,7 @@ def command(
 
     loaded = open_program(program)
     levels = None if level == ALL else [loaded.plan.index(level)]
-    with output.progress("compare") as step:
+    with output.progress("compare") as step, naming(samples=data):
         found = compare(model, loaded, read_calibration(data), levels, samples, step)
     if page:
         from mmac.compiler.comparison.page import write_page
@@ -81,6 +81,7 @@ def command(
         output.print_json(found.to_json())
     else:
         _print(found)
+    _check_values(found, program)
     if fail_below is not None:
         _check(found, fail_below)
 
@@ -137,6 +138,20 @@ def _print_first_wrong(found: Comparison) -> None:
     where = f"{output.printable(layer.layer)} ({output.printable(layer.op)}) at {level.level}"
     if layer.finding is not None:
         click.echo(f"first layer that goes wrong: {where}: {layer.finding.text}; {KINDS[layer.finding.kind]}")
+
+
+def _check_values(found: Comparison, program: str) -> None:
+    """Raise the error of a program whose integers are wrong."""
+    if (first := found.first_wrong) is None:
+        return
+    level, layer = first
+    if layer.wrong_values:
+        raise VerificationError(
+            f"{program}: layer {layer.layer!r} at {level.level}",
+            f"{layer.wrong_values:,} of {layer.values:,} integers are wrong",
+            "those of the compiled model",
+            "compile the model again, or give the model that the program is from",
+        )
 
 
 def _check(found: Comparison, least_db: float) -> None:

@@ -69,7 +69,7 @@ def command(
         _refuse_compilation(file, options.keys() - {"target"})
         _show_program(file, form, level, options["target"], out)
     else:
-        with naming(options["budgets"]):
+        with naming(options["budgets"], options["calibration"]):
             _show_stage(file, compile_options(**options), after, diff, form, level, out)
 
 

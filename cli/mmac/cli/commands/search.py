@@ -9,7 +9,7 @@ import click
 
 from mmac.cli import output
 from mmac.cli.command import READS, WRITES, Command
-from mmac.cli.parameters import compile_options, json_option, require_plotly, search_options
+from mmac.cli.parameters import compile_options, json_option, naming, require_plotly, search_options
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(
     from mmac.isa.files import write_file
 
     chosen = compile_options(budgets=None, **options)
-    with output.progress("search") as step:
+    with output.progress("search") as step, naming(samples=options["calibration"]):
         found = search_budgets(model, chosen, goal, keep_edges=keep_edges, state=state, verify=verify, progress=step)
     write_file(out, to_toml(found, _command_line()))
     if page:

@@ -116,7 +116,8 @@ class _Search:
         step: Step,
     ) -> None:
         self._levels = tuple(options.levels or PAPER_LEVELS)
-        options = replace(options, levels=self._levels)
+        samples = {name: array for name, array in (options.calibration or {}).items() if array.ndim}
+        options = replace(options, levels=self._levels, calibration=samples or None)
         self._model, self._options, self._goal, self._step = model, options, goal, step
         self._seconds: dict[str, float] = {}
         self._clock = time.perf_counter()
