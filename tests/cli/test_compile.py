@@ -124,6 +124,10 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "empty.npz").write_bytes(b"")
     (path / "syntax.toml").write_text("[x")
     (path / "list.json").write_text("[1]")
+    (path / "list.json.toml").write_text('{"conv2": {"alpha": 8}}')
+    (path / "syntax.json").write_text("[conv2]\nalpha = 8")
+    (path / "twice.json").write_text('{"conv2": {"alpha": 8, "beta": 2, "alpha": 9}}')
+    (path / "comment.toml").write_text("# nothing")
     (path / "number.toml").write_text("conv0 = 3")
     (path / "layer.toml").write_text("[nothing]\nalpha = 8")
     (path / "alpha.toml").write_text("[conv2]\nalpha = 65")
@@ -166,7 +170,17 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/truncated.npz"], "truncated.npz: does not hold arrays"),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/empty.npz"], "empty.npz: neither an .npz nor an .npy file"),
         (2, ["{folder}/net.onnx", "--budgets", "{bad}/no.toml"], "no.toml: cannot be read"),
-        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.toml"], "syntax.toml: not TOML or JSON"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.toml"], "syntax.toml: not TOML: "),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/list.json.toml"], "list.json.toml: not TOML: Invalid statement"),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/list.json.toml"],
+            "(at line 1, column 1); one table per layer, in TOML; the name of a JSON file has to end in .json",
+        ),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.json"], "syntax.json: not JSON: "),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.json"], "line 1 column 2 (char 1); one table per layer, in"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/twice.json"], "twice.json: 'alpha' is there twice; each key once"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/comment.toml"], "comment.toml: no budgets in it; one table per"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/list.json"], "list.json: a list"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/number.toml"], "number.toml: conv0: 3"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/layer.toml"], "layer.toml: budget of 'nothing': no array layer"),
