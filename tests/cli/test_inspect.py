@@ -104,7 +104,7 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
     assert "input image: float32[1,3,8,8]\noutput scores: float32[1,5]\n" in result.stdout
     plan = next(line for line in result.stdout.splitlines() if line.startswith("conv2 "))
     assert plan.split()[1:] == ["8x2", "10x2", "12x2", "14x2", "14x3", "16x3", "18x3", "20x3"]
-    assert "layers at 20x3:" in result.stdout
+    assert "layers at 20x3" in result.stdout
     after = result.stdout.partition("predicted for vc707 (SQNR at the outputs, on calibration samples):\n")[2]
     costs = estimate(load(folder / "net.mmac")).levels
     for line, key, digits in zip(

@@ -102,7 +102,7 @@ def _print(found: Comparison) -> None:
     _print_first_wrong(found)
 
 
-STAGES = ("8 bits", "+ weight terms", "+ data terms", "+ constants")
+STAGES = ("8 bits", "+ weights", "+ data", "+ constants")
 """Columns for `mmac.compiler.comparison.errors.VARIANTS`."""
 
 
@@ -120,7 +120,7 @@ def _print_layers(level: LevelErrors) -> None:
     if not worst:
         return
     rows = [
-        [output.shortened(layer.layer, 32), layer.op, *_stages(layer.local), _decibels(layer.accumulated.sqnr_db)]
+        [layer.layer, layer.op, *_stages(layer.local), _decibels(layer.accumulated.sqnr_db)]
         for layer in level.layers
         if layer in worst
     ]
