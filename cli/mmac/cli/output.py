@@ -27,8 +27,11 @@ WIDTH = 100
 NAME_WIDTH = 24
 """Names get at least so many characters; longer ones are shortened in the middle."""
 
-SENTENCE_WIDTH = 44
-"""The same of sentences, which are never shortened."""
+LONG_NAME_WIDTH = 40
+"""The same where shortening them is not enough."""
+
+SENTENCE_WIDTH = 34
+"""The same of sentences, which are not shortened but wrapped."""
 
 PATIENCE_S = 1.0
 """What takes less has no progress bar."""
@@ -96,13 +99,16 @@ def table(
 
 
 def _fitted(widths: list[int], left: int, wrapped: bool) -> list[int]:
-    """Widths of which those of words, the longest first, are less if the table is too wide otherwise."""
+    """Widths of which those of words, sentences and then the longest first, are less if the table is too wide."""
     widths = list(widths)
     excess = sum(widths) + 2 * (len(widths) - 1) - room()
     least = [min(width, NAME_WIDTH) for width in widths[:left]]
     if wrapped:
         least[-1] = min(widths[left - 1], SENTENCE_WIDTH)
-    for column in sorted(range(left), key=lambda column: -widths[column]):
+    if excess > sum(widths[:left]) - sum(least):  # there will be several tables, so there is room for names
+        least = [min(width, LONG_NAME_WIDTH) for width in widths[:left]]
+    order = sorted(range(left), key=lambda column: (not (wrapped and column == left - 1), -widths[column]))
+    for column in order:
         less = max(0, min(excess, widths[column] - least[column]))
         widths[column], excess = widths[column] - less, excess - less
     return widths

@@ -163,8 +163,8 @@ def test_where_budgets_come_from(tmp_path: Path) -> None:
         "gemm6": "first or last layer",
     }
     head, rows = plan_table(state)
-    assert head == ("layer", "8x2", "from")
-    assert rows[1] == ("conv2", "9x2", "alpha: model; beta: levels")
+    assert head == ("", "layer", "8x2", "from")
+    assert rows[1] == ("#1", "conv2", "9x2", "alpha: model; beta: levels")
 
 
 def test_budgets_of_channels_and_groups(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_budgets_of_channels_and_groups(tmp_path: Path) -> None:
     state = Budget(levels, budgets).apply(quantized(tmp_path))
     assert plan(state)["conv2"] == [(7, 2), (7, 3)]
     assert plan(state)["conv3"] == [(7, 2), (23, 3)]
-    assert plan_table(state)[1][1][1:3] == ("≤ 7x2 (5.0)", "≤ 7x3 (5.0)")
+    assert plan_table(state)[1][1][2:4] == ("≤ 7x2 (5.0)", "≤ 7x3 (5.0)")
     before = {node.name: weight_rows(node) for node in state.graph if node.name in budgets}
     for level in range(2):
         exact = Terms(level).apply(Partition().apply(state))
