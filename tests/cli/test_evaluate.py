@@ -99,14 +99,18 @@ def test_images(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "arguments", "message"),
     [
-        (2, ["--data", "no"], "no: cannot be read (No such file or directory); an NPZ file of samples and labels, or a"),
+        (
+            2,
+            ["--data", "no"],
+            "no: cannot be read (No such file or directory); an NPZ file of samples and labels, or a",
+        ),
         (2, ["--data", "other.npz"], "other.npz: no array 'labels' in it; there are 'image', 'y'; say which holds"),
         (4, ["--data", "other.npz", "--labels", "y"], "labels: float64[6]; one whole number for each sample"),
         (4, ["--data", "cli_metrics.py"], "cli_metrics.py: neither an .npz nor an .npy file"),
         (2, ["--data", "empty"], "empty: no images; one folder for each class, with images in it"),
         (2, ["--data", "data.npz", "--resize", "8"], "data.npz: arrays are taken as they are"),
         (2, ["--data", "empty", "--mean", "1;2"], "--mean: '1;2'; numbers with commas between them"),
-        (2, ["--data", "data.npz", "--metric", "top5"], "metric 'top5': there are 5 classes; more than 5 classes"),
+        (2, ["--data", "data.npz", "--metric", "top5"], "--metric 'top5': there are 5 classes; more than 5 classes"),
         (2, ["--data", "data.npz", "--metric", "cli_metrics:none"], "no function none in cli_metrics; fails, spread"),
         (
             1,
@@ -114,11 +118,16 @@ def test_images(folder: Path, tmp_path: Path) -> None:
             "cli_metrics:fails: raised ValueError: no such luck",
         ),
         (4, ["--data", "data.npz", "--metric", "cli_metrics:text"], "metric cli_metrics:text: returned a str"),
-        (2, ["--data", "data.npz", "--level", "9x9"], "level '9x9': out of range"),
-        (2, ["--data", "data.npz", "--samples", "7"], "samples: 7; 1…6, as many as the dataset has"),
-        (2, ["--data", "data.npz", "--jobs", "0"], "jobs: 0; 1 or more processes"),
+        (2, ["--data", "no.npz", "--level", "99x9"], "--level '99x9': out of range"),
+        (2, ["--data", "no.npz", "--target", "none"], "--target 'none': no such target"),
+        (2, ["--data", "data.npz", "--samples", "7"], "--samples: 7; 1…6, as many as the dataset has"),
+        (2, ["--data", "data.npz", "--jobs", "0"], "mmac evaluate --jobs: 0 is not in the range x>=1"),
         (4, ["--data", "data.npz", "--model", "data.npz"], "data.npz: onnxruntime refuses it"),
-        (2, ["--data", "data.npz", "--model", "none.onnx"], "none.onnx: cannot be read (No such file or directory); the"),
+        (
+            2,
+            ["--data", "data.npz", "--model", "none.onnx"],
+            "none.onnx: cannot be read (No such file or directory); the",
+        ),
         (2, [], "mmac evaluate: Missing option '--data'"),
     ],
 )

@@ -146,8 +146,8 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "mmac inspect: no file is given; MODEL.onnx, PROGRAM.mmac or --list-passes"),
-        (["{net}", "--after", "magic"], "pass 'magic': no such pass; import, fold, "),
-        (["{net}", "--diff", "magic"], "pass 'magic': no such pass; import, fold, "),
+        (["{net}", "--after", "magic"], "--after 'magic': no such pass; import, fold, "),
+        (["{net}", "--diff", "magic"], "--diff 'magic': no such pass; import, fold, "),
         (["{net}", "--diff", "fold", "--after", "fold"], "--after and --diff: both are given"),
         (["{net}", "--diff", "fold", "--format", "json"], "--diff: --format json; --format text"),
         (["{net}", "--after", "tile", "--format", "onnx"], "--format onnx: the tile IR and the program are no ONNX"),

@@ -128,7 +128,9 @@ def _blocks(widths: Sequence[int], left: int) -> Iterator[list[int]]:
 
 def _parts(line: Sequence[str], widths: Sequence[int], left: int, wrapped: bool) -> Iterator[list[str]]:
     """The lines that a row takes, their words shortened."""
-    cells = [shortened(cell, width) if i < left else cell for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
+    cells = [
+        shortened(cell, width) if i < left else cell for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
     if not wrapped:
         yield cells
         return

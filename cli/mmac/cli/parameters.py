@@ -101,7 +101,7 @@ def compile_options(
     from mmac.compiler.pipeline import Options
     from mmac.isa.plan import parse_levels
 
-    chosen = None if levels is None else parse_levels(levels)
+    chosen, numbers = None if levels is None else parse_levels(levels), parse_dims(dims)
     return Options(
         levels=chosen,
         budgets=read_budgets(budgets, chosen) if budgets else {},
@@ -110,7 +110,7 @@ def compile_options(
         correct=correct,
         reorder=reorder,
         target=target or Options.target,
-        dims=parse_dims(dims),
+        dims=numbers,
     )
 
 

@@ -34,7 +34,8 @@ def read_budgets(path: str | os.PathLike[str], levels: Sequence[Level] | None = 
 
     Raises:
         UsageError: the file cannot be read.
-        MalformedError: it is not TOML or JSON, has a key twice or nothing in it, or `mmac.compiler.budgets.check_budgets` refuses it.
+        MalformedError: it is not TOML or JSON, has a key twice or nothing in it, or
+            `mmac.compiler.budgets.check_budgets` refuses it.
     """
     where = str(path)
     text = read_text(path, "a TOML file, or a JSON file with a name that ends in .json")
@@ -74,8 +75,9 @@ def read_calibration(path: str | os.PathLike[str]) -> Arrays:
     """Calibration samples: for each model input an array [samples, …].
 
     Args:
-        path: an NPZ file with one array per input (others, such as labels, do not count), or a folder. Of a folder, ``NAME.npy`` holds samples of the input
-            NAME, and the arrays of several NPZ files are joined along their first axis in the order of the file names.
+        path: an NPZ file with one array per input (others, such as labels, do not count), or a folder. Of a folder,
+            ``NAME.npy`` holds samples of the input NAME, and the arrays of several NPZ files are joined along their
+            first axis in the order of the file names.
 
     Raises:
         UsageError: no such file, or nothing in the folder.

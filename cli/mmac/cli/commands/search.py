@@ -84,7 +84,9 @@ def _goal(**limits: str | None) -> Goal | None:
             numbers = tuple(float(part) for part in text.split(","))
         except ValueError:
             raise UsageError(f"--{name.replace('_', '-')} {text}", "not numbers", "such as 1.5 or 1,1.5,2") from None
-        return Goal(GOALS[name], numbers)
+        goal = Goal(GOALS[name], numbers)
+        goal.check()
+        return goal
     return None
 
 

@@ -85,7 +85,9 @@ def read_dataset(
     found = read_arrays(path)
     if labels not in found:
         names = ", ".join(map(repr, found)) or "none"
-        raise UsageError(str(path), f"no array {labels!r} in it", f"there are {names}", "say which holds the labels")
+        raise UsageError(
+            str(path), f"no array {labels!r} in it", f"there are {names}", "say which holds the labels (--labels)"
+        )
     given = found.pop(labels)
     for port in ports:
         if port.name not in found:

@@ -66,7 +66,11 @@ def _read(path: str | os.PathLike[str], about: Mapping[str, str]) -> Arrays:
         form, arrays = "", {}
     if not str(form).startswith(_FORMAT.rpartition(" ")[0]):
         raise MalformedError(str(path), "not the state of a search", "a new file, or one that mmac search wrote")
-    differ = [] if form != _FORMAT else [(key, own.get(key, ""), here) for key, here in about.items() if own.get(key) != here]
+    differ = (
+        []
+        if form != _FORMAT
+        else [(key, own.get(key, ""), here) for key, here in about.items() if own.get(key) != here]
+    )
     if form != _FORMAT or differ:
         raise UsageError(
             str(path),
