@@ -90,7 +90,7 @@ def plan_table(model: ir.Model) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     their own: at most 12 terms, 8.3 on average.
     """
     levels = model.metadata_props[LEVELS].split(",")
-    table = []
+    table: list[tuple[str, ...]] = []
     for node in (node for node in model.graph if ALPHA in node.metadata_props):
         metadata = node.metadata_props
         pairs = zip(metadata[ALPHA].split(","), metadata[BETA].split(","), strict=True)

@@ -135,11 +135,14 @@ def _show_stage(
 
 
 def _show_plan(model: str, options: Options, out: str | None) -> None:
+    import onnx_ir as ir
+
     from mmac.compiler.stages import plan_table
 
     _, stage = _run(model, options, "budget", None)
-    with output.into(out):
-        _print_plan(*plan_table(stage))
+    if isinstance(stage, ir.Model):
+        with output.into(out):
+            _print_plan(*plan_table(stage))
 
 
 def _print_plan(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
