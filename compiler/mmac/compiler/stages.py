@@ -146,7 +146,9 @@ class Dump:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(str(folder), f"cannot be made a folder ({error.strerror})") from None
+            raise UsageError(
+                str(folder), f"cannot be made a folder ({error.strerror})", "a folder", "give another name"
+            ) from None
 
     def __call__(self, name: str, stage: Stage) -> None:
         """Write what the pass `name` gave."""

@@ -132,7 +132,11 @@ class Runner:
         return results
 
     def _refused(self, error: Exception) -> MalformedError:
-        return MalformedError(str(self.original), f"onnxruntime refuses it: {' '.join(str(error).split())}")
+        return MalformedError(
+            str(self.original),
+            f"onnxruntime refuses it: {' '.join(str(error).split())}",
+            hint="give the ONNX model that the program is from",
+        )
 
 
 def _padded(inputs: Arrays, start: int, batch: int, count: int) -> Arrays:
