@@ -108,7 +108,8 @@ def _where_table(report: Report) -> Table:
     first, last = (on_array[0], on_array[-1]) if on_array else (None, None)
     kinds: dict[str, list[LayerReport]] = {}
     for layer in report.layers:
-        kind = "last layer" if layer is last else "first layer" if layer is first else f"others: {layer.unit}"
+        others = f"others: {' or '.join(dict.fromkeys(layer.unit))}"
+        kind = "last layer" if layer is last else "first layer" if layer is first else others
         kinds.setdefault(kind, []).append(layer)
     low = report.levels[0]
     rows: list[list[Cell]] = []

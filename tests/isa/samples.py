@@ -43,7 +43,7 @@ def program() -> Program:
         table.LoadParams(t=0, p=0, signal0=5),
         table.SyncWeights(wait1=6),
         table.Loop(count=2),
-        table.Mmac(x=0, y=0, act=0, wgt=0, acc=0, layer=1, format=1, first=1, unit=1, wait0=2, wait1=3),
+        table.Mmac(x=0, y=0, act=0, wgt=0, acc=0, layer=1, format=1, first=1, multipliers=5, wait0=2, wait1=3),
         table.StoreAcc(t=0, acc=0, prm=0, wait1=5),
         table.End(),
         table.End(),

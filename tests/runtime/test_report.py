@@ -70,7 +70,7 @@ def test_layers() -> None:
     document = report.to_json(layers=True)
     layers = document["layers"]
     assert [(layer["name"], layer["op"]) for layer in layers] == [("conv0", "Conv"), ("conv1", "Conv"), ("", "")]
-    assert [layer["unit"] for layer in layers] == ["array", "array", "host"]
+    assert [layer["unit"] for layer in layers] == [[unit] * len(report.levels) for unit in ("array", "array", "host")]
     assert layers[0]["macs"] == 32 * 64
     for layer in report.layers:
         split = np.sum(list(layer.energy_split_mj.values()), axis=0)

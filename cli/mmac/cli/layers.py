@@ -49,7 +49,7 @@ def _costs(report: Report) -> list[_Column]:
     level, layers = report.levels[-1], report.layers
     return [
         _Column("operation", [layer.op for layer in layers], ""),
-        _Column("unit", [layer.unit if layer.name else "" for layer in layers], ""),
+        _Column("unit", [layer.unit[-1] if layer.name else "" for layer in layers], ""),
         _Column("MACs", [f"{layer.macs:,}" for layer in layers], f"{sum(layer.macs for layer in layers):,}"),
         _Column("cycles", [f"{layer.cycles[-1]:,}" for layer in layers], f"{level.cycles:,}"),
         _Column("ms", [f"{layer.latency_ms[-1]:.4f}" for layer in layers], f"{level.latency_ms:.4f}"),

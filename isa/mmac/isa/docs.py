@@ -27,6 +27,7 @@ _KINDS = {
     "pointer": "pointer register",
     "loop": "nesting depth of a loop, `level` for the level register, or `none`",
     "token": "semaphore, or `none`",
+    "levels": "levels of the program, a bit each, the lowest level's first",
     "f32": "bits of a binary32",
 }
 

@@ -67,6 +67,8 @@ def format_value(bits: Bits, value: int) -> str:
     for word, number in _words(bits).items():
         if value == number:
             return word
+    if bits.kind == "levels":
+        return f"{value:#x}"
     return f"{_PREFIX.get(bits.kind, '')}{int(value)}"
 
 

@@ -37,8 +37,9 @@ class Bits:
     """A field: bits ``high…low`` of the word, inclusive; two's complement if `signed`.
 
     `kind` says what the value means, for the assembler and the verifier: ``int`` (a plain number), ``tensor`` and
-    ``pointer`` (register numbers), ``loop`` (a loop depth or none), ``token`` (a semaphore or none), ``f32`` (the
-    bits of a binary32), or the name of an enumeration given in `choices`.
+    ``pointer`` (register numbers), ``loop`` (a loop depth or none), ``token`` (a semaphore or none), ``levels`` (a
+    bit for each level of the program), ``f32`` (the bits of a binary32), or the name of an enumeration given in
+    `choices`.
     """
 
     high: int

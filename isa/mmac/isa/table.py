@@ -245,7 +245,7 @@ class SyncWeights(Queued):
 
 @instruction("mmac", 0x20, Queue.COMPUTE)
 class Mmac(Queued):
-    """Multiply. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` of the same `format` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks of the array that share the output pixels, output channels and groups of the reduction axis. `unit` says which unit forms the sums: the array of cells, or the multipliers, whose time does not depend on the budgets; the sums are the same."""
+    """Multiply. For each output element inside the box of `y` and inside its view: sum, over the groups of its reduction axis in (kernel row, kernel column, channel) order, every term of the data value times every term of the weight, where data = (activation - a_zero) with its β largest terms, weights are the tile at `wgt` (one for each channel of the box; empty groups for channels outside the view), which a `load.terms` of the same `format` through an equal pointer has brought in the present iteration of the loops around it, and β, α are the plan's for `layer` at the current level. The int32 sums are written to `acc`, or added to what is there unless the index of loop `first` is 0. The box of `x` at `act` is laid out so that output (h, w) of the box reads input rows h·stride_h + kernel row·dilation_h of the box, columns alike; the channels of the box of `x` cover the convolution groups of the box of `y`. `split_m`, `split_n`, `split_k` are the numbers of blocks of the array that share the output pixels, output channels and groups of the reduction axis. Bit l of `multipliers` says what forms the sums at level l: the multipliers, whose time does not depend on the budgets, or else the array of cells; the sums are the same."""
 
     x: Annotated[int, Bits(11, 8, kind="tensor")]
     y: Annotated[int, Bits(15, 12, kind="tensor")]
@@ -258,7 +258,11 @@ class Mmac(Queued):
     split_m: Annotated[int, Bits(61, 50)] = 1
     split_n: Annotated[int, Bits(73, 62)] = 1
     split_k: Annotated[int, Bits(85, 74)] = 1
-    unit: Annotated[int, Bits(87, 86, kind="unit", choices=Unit)] = Unit.ARRAY
+    multipliers: Annotated[int, Bits(101, 86, kind="levels")] = 0
+
+    def unit(self, level: int) -> Unit:
+        """What forms the sums at a level."""
+        return Unit(self.multipliers >> level & 1)
 
 
 @instruction("vadd", 0x28, Queue.COMPUTE)

@@ -65,7 +65,7 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What one ONNX node contributes; lists have one number per level, with the meanings of `LevelReport`.
+    """What one ONNX node contributes; lists have one entry per level, numbers with the meanings of `LevelReport`.
 
     `cycles` is by how much the node moved the end of the program, so that the layers' cycles add up to the program's.
     `unit` is what does its work: ``array``, ``multipliers``, ``vector``, ``move`` or ``host``.
@@ -73,7 +73,7 @@ class LayerReport:
 
     name: str
     op: str
-    unit: str
+    unit: list[str]
     macs: int
     cycles: list[int]
     latency_ms: list[float]
@@ -155,7 +155,8 @@ def summarize(analysis: Analysis, constants: str = CONSTANT_SETS[0], levels: Seq
         costs.append(own)
         name, op, macs = (share.entry.node, share.entry.op, share.entry.macs) if share.entry else ("", "", 0)
         lists = {k: [v[i] for i in chosen] for k, v in own.lists.items()}
-        layers.append(LayerReport(name, op, unit_of(share), macs, **lists, energy_split_mj=own.split_of(chosen)))
+        units = [unit_of(share, level) for level in chosen]
+        layers.append(LayerReport(name, op, units, macs, **lists, energy_split_mj=own.split_of(chosen)))
     # added up, not priced again, so that the layers' energies agree with the program's exactly
     split = {part: _sum(own.split[part] for own in costs) for part in Part}
     energy = _sum(own.energy_mj for own in costs)
@@ -182,11 +183,13 @@ def _sum(terms: Iterable[Float64]) -> Float64:
     return reduce(np.add, terms)
 
 
-def unit_of(share: Share) -> str:
-    """What does the work of a share."""
+def unit_of(share: Share, level: int) -> str:
+    """What does the work of a share at a level."""
     units = {Action.CELL_CYCLE: "array", Action.MULTIPLY: "multipliers", Action.VECTOR: "vector"}
-    found = [name for action, name in units.items() if action in share.actions]
-    return found[0] if found else "move" if share.actions else "host"
+    present = [action for action in units if action in share.actions]
+    if not present:
+        return "move" if share.actions else "host"
+    return units[max(present, key=lambda action: bool(share.actions[action][level]))]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,12 @@ def test_as_good_as_enumeration(items, limit):
     weights = [np.array([weight for _, weight in item], float) for item in items]
     sums = [[sum(pair[axis] for pair in choice) for axis in (0, 1)] for choice in itertools.product(*items)]
     best = min((value for value, weight in sums if weight <= limit + 1e-12), default=None)
-    found = solve(values, weights, limit)
+    options = max(map(len, items))
+    padded = [
+        np.array([[*row, *[fill] * (options - len(row))] for row in rows])
+        for rows, fill in ((values, 3.0), (weights, np.inf))
+    ]
+    found = solve(*padded, limit)
     if best is None:
         assert found is None
         return
@@ -33,8 +38,8 @@ def test_as_good_as_enumeration(items, limit):
 
 def test_many_items_with_many_options():
     rng = np.random.default_rng(1)
-    weights = [np.sort(rng.integers(100, 20000, 50)).astype(float) for _ in range(60)]
-    values = [np.sort(rng.lognormal(0, 2, 50))[::-1] for _ in range(60)]
+    weights = np.sort(rng.integers(100, 20000, (60, 50)), axis=1).astype(float)
+    values = np.sort(rng.lognormal(0, 2, (60, 50)), axis=1)[:, ::-1]
     limit = 0.4 * sum(w.max() for w in weights)
     found = solve(values, weights, limit)
     assert found is not None

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mmac.compiler.tile import mapping
 from mmac.compiler.tile.ir import Window
 from mmac.compiler.tile.rings import Rings
-from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import PAPER_LEVELS
 from mmac.isa.table import TermFormat
@@ -18,6 +17,7 @@ from mmac.runtime.targets import Multipliers, load_target
 from tests.compiler import nets
 
 BUDGETS = tuple((level.alpha, level.beta) for level in PAPER_LEVELS)
+ALL = tuple(range(8))
 
 
 @st.composite
@@ -29,7 +29,7 @@ def shapes(draw):
     h, w = draw(st.integers(1, 20)), draw(st.integers(1, 20))
     n = draw(st.integers(1, 2))
     x = (n, window.rows(h), window.columns(w), ic * groups)
-    return mapping.LayerShape(x, (n, h, w, oc * groups), window, groups, BUDGETS, draw(st.integers(1, 20)))
+    return mapping.LayerShape(x, (n, h, w, oc * groups), window, groups, BUDGETS, ALL, draw(st.integers(1, 20)))
 
 
 @given(shapes(), st.sampled_from(["vc707", "tiny"]))
@@ -55,7 +55,7 @@ def test_chosen_tiles_fit_twice(shape, name):
 
 
 def test_search_is_deterministic_and_says_why():
-    shape = mapping.LayerShape((1, 56, 56, 64), (1, 56, 56, 64), Window((1, 1)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 56, 56, 64), (1, 56, 56, 64), Window((1, 1)), 1, BUDGETS, ALL, 20)
     first, second = (mapping.search(shape, load_target("vc707"), "layer") for _ in range(2))
     assert first == second
     assert "best of" in first.why
@@ -64,10 +64,10 @@ def test_search_is_deterministic_and_says_why():
 
 def test_no_other_candidate_is_cheaper():
     target = load_target("vc707")
-    shape = mapping.LayerShape((1, 28, 28, 32), (1, 28, 28, 48), Window((1, 1)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 28, 28, 32), (1, 28, 28, 48), Window((1, 1)), 1, BUDGETS, ALL, 20)
     chosen = mapping.search(shape, target, "layer")
     tiles, splits = mapping._tiles(shape, target, "layer"), mapping._splits(shape, target.array)
-    cost = mapping._cost(shape, target, tiles, splits)
+    cost = np.minimum(*mapping._cost(shape, target, tiles, splits, mapping._compared(shape)))
     total = (cost / cost.min(axis=(1, 2, 3), keepdims=True)).sum(axis=0)
     at = np.argwhere(
         (tiles == (chosen.batch, chosen.rows, chosen.columns, chosen.channels, chosen.reduction)).all(axis=1)
@@ -78,13 +78,13 @@ def test_no_other_candidate_is_cheaper():
 
 def test_depthwise_layers_and_layers_with_all_their_terms_run_on_the_multipliers():
     target = load_target("vc707")
-    depthwise = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 256, BUDGETS, 20)
-    full = mapping.LayerShape((1, 58, 58, 3), (1, 56, 56, 64), Window((3, 3)), 1, ((64, 5),) * 8, 50)
-    dense = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 1, BUDGETS, 20)
-    units = [mapping.search(shape, target, "layer").unit for shape in (depthwise, full, dense)]
-    assert units == [table.Unit.MULTIPLIERS, table.Unit.MULTIPLIERS, table.Unit.ARRAY]
+    depthwise = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 256, BUDGETS, ALL, 20)
+    full = mapping.LayerShape((1, 58, 58, 3), (1, 56, 56, 64), Window((3, 3)), 1, ((64, 5),) * 8, ALL, 50)
+    dense = mapping.LayerShape((1, 30, 30, 256), (1, 28, 28, 256), Window((3, 3)), 1, BUDGETS, ALL, 20)
+    levels = [mapping.search(shape, target, "layer").multipliers for shape in (depthwise, full, dense)]
+    assert levels == [ALL, ALL, ()]
     without = replace(target, multipliers=None)
-    assert mapping.search(depthwise, without, "layer").unit == table.Unit.ARRAY
+    assert mapping.search(depthwise, without, "layer").multipliers == ()
 
 
 def words(m, shape, unit):
@@ -101,44 +101,45 @@ def words(m, shape, unit):
 def test_what_the_multipliers_get_fits_their_stores(shape, size, depth):
     unit = Multipliers(*size, depth)
     target = replace(load_target("vc707"), multipliers=unit)
-    shape = replace(shape, budgets=((64, 5),), group_terms=60, format=TermFormat.RAW)
+    shape = replace(shape, budgets=((64, 5),), usual=(0,), group_terms=60, format=TermFormat.RAW)
     m = mapping.search(shape, target, "layer")
-    assert m.unit == table.Unit.ARRAY or words(m, shape, unit) <= depth
+    assert not m.multipliers or words(m, shape, unit) <= depth
 
 
 def test_a_deep_reduction_is_cut_for_the_multipliers():
     """1280 values are 143 words of 9: on the array with whole weights, or in cuts on the multipliers."""
     shape = mapping.LayerShape(
-        (1, 7, 7, 1280), (1, 7, 7, 64), Window((1, 1)), 1, ((64, 5),) * 8, 50, format=TermFormat.RAW
+        (1, 7, 7, 1280), (1, 7, 7, 64), Window((1, 1)), 1, ((64, 5),) * 8, ALL, 50, format=TermFormat.RAW
     )
     target = load_target("vc707")
     large = replace(target, multipliers=replace(target.multipliers, words=143))
     assert mapping.search(shape, large, "layer").reduction == 1280
     cut = mapping.search(shape, target, "layer")
-    assert cut.unit == table.Unit.MULTIPLIERS
+    assert cut.multipliers == ALL
     assert cut.reduction < 1280
     assert words(cut, shape, target.multipliers) <= target.multipliers.words
 
 
 def test_rankers_are_part_of_the_cost():
-    shape = mapping.LayerShape((1, 7, 7, 256), (1, 7, 7, 256), Window((1, 1)), 1, ((64, 5),) * 8, 50)
+    shape = mapping.LayerShape((1, 7, 7, 256), (1, 7, 7, 256), Window((1, 1)), 1, ((64, 5),) * 8, ALL, 50)
     target = replace(load_target("vc707"), multipliers=None)
-    formats = TermFormat.PLAIN, TermFormat.RAW
-    plain, raw = (mapping.search(replace(shape, format=kind), target, "layer").cycles for kind in formats)
-    assert plain < raw
+    raw = mapping.search(replace(shape, format=TermFormat.RAW), target, "layer")
+    assert raw.format == TermFormat.CODED  # more bytes, but none to rank
     more = replace(target, array=replace(target.array, rankers=1 << 16))
-    assert mapping.search(replace(shape, format=TermFormat.RAW), more, "layer").cycles == plain
+    at_once = mapping.search(replace(shape, format=TermFormat.RAW), more, "layer")
+    assert at_once.format == TermFormat.RAW
+    assert at_once.cycles <= raw.cycles
 
 
 def test_the_buffer_is_faster_than_dram():
-    shape = mapping.LayerShape((1, 56, 56, 32), (1, 56, 56, 32), Window((1, 1)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 56, 56, 32), (1, 56, 56, 32), Window((1, 1)), 1, BUDGETS, ALL, 20)
     target = load_target("vc707")
     there = replace(shape, x_on_chip=True, y_on_chip=True, weights_on_chip=True)
     assert mapping.search(there, target, "layer").cycles < mapping.search(shape, target, "layer").cycles
 
 
 def test_more_blocks_are_never_slower():
-    shape = mapping.LayerShape((1, 28, 28, 64), (1, 28, 28, 64), Window((3, 3)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 28, 28, 64), (1, 28, 28, 64), Window((3, 3)), 1, BUDGETS, ALL, 20)
     target = load_target("vc707")
     cycles = []
     for blocks in (4, 16, 64):
@@ -148,14 +149,26 @@ def test_more_blocks_are_never_slower():
 
 
 def test_a_layer_that_cannot_fit_names_itself_and_the_sizes():
-    shape = mapping.LayerShape((1, 9, 9, 4096), (1, 1, 1, 8), Window((9, 9)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 9, 9, 4096), (1, 1, 1, 8), Window((9, 9)), 1, BUDGETS, ALL, 20)
     with pytest.raises(ResourceError, match=r"layer big: not even its smallest tile fits.*act 262144 bytes"):
         mapping.search(shape, load_target("vc707"), "big")
 
 
 def test_fewer_channels_than_columns_where_nothing_else_fits():
-    shape = mapping.LayerShape((1, 9, 9, 512), (1, 7, 7, 512), Window((3, 3)), 1, BUDGETS, 20)
+    shape = mapping.LayerShape((1, 9, 9, 512), (1, 7, 7, 512), Window((3, 3)), 1, BUDGETS, ALL, 20)
     target = load_target("zedboard")
     narrow = replace(target, scratchpads={**target.scratchpads, "wgt": 65536})
     assert mapping.search(shape, narrow, "layer").channels < 16
     assert mapping.search(shape, target, "layer").channels == 16
+
+
+def test_a_layer_uses_the_faster_unit_at_each_level():
+    """20 cycles an output on the multipliers at every level; on the array it depends on the budgets."""
+    target = load_target("vc707")
+    shape = mapping.LayerShape((1, 28, 28, 32), (1, 26, 26, 32), Window((3, 3)), 1, BUDGETS, ALL, 30)
+    both = mapping.search(shape, target, "layer")
+    assert 0 < len(both.multipliers) < 8
+    assert both.multipliers == ALL[-len(both.multipliers) :]
+    assert f"on the multipliers at levels {', '.join(map(str, both.multipliers))}, else " in both.why
+    one = replace(shape, usual=(0,))
+    assert mapping.search(replace(one, budgets=BUDGETS[:1]), target, "layer").multipliers == ()

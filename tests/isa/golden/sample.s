@@ -39,7 +39,7 @@ loop 4
   load.params t=t0 p=p0 signal=5
   sync.weights wait=none,6
   loop 2
-    mmac x=t0 y=t0 act=p0 wgt=p0 acc=p0 layer=1 format=raw first=d1 unit=multipliers wait=2,3
+    mmac x=t0 y=t0 act=p0 wgt=p0 acc=p0 layer=1 format=raw first=d1 multipliers=0x5 wait=2,3
     store.acc t=t0 acc=p0 prm=p0 wait=none,5
   end
 end

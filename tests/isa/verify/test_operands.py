@@ -136,6 +136,9 @@ CASES = {
         examples.depthwise, (("ic=1 oc=1", "ic=2 oc=1"),), "the box of x has 8 channels; 16 for 8 of y"
     ),
     "layer without plan": Case(conv, (("layer=0", "layer=1"),), "layer 1; the plan has 1"),
+    "no such level": Case(
+        conv, (("first=none", "first=none multipliers=0x100"),), "multipliers 0x100; bits of 8 levels"
+    ),
     "no blocks": Case(conv, (("first=none", "first=none split_m=0"),), "split_m is 0"),
     "sums over an outer loop": Case(
         matmul, (("first=d2", "first=d1"),), "first names loop 1; the innermost open loop, or none"

@@ -36,9 +36,9 @@ def test_points_of_the_roofline(subject: Subject) -> None:
     found = roofline.figure(subject)
     right = 10 ** found.layout["xaxis"]["range"][1]
     for unit in ("array", "multipliers"):
-        mine = [layer for layer in subject.layers if layer.unit == unit]
-        assert mine
+        assert any(unit in layer.unit for layer in subject.layers)
         for level in (0, 7):
+            mine = [layer for layer in subject.layers if layer.unit[level] == unit]
             x, y = (found.tables[f"points/{unit}/{name}/{level}"] for name in "xy")
             for layer, across, up in zip(mine, x, y, strict=True):
                 assert up == pytest.approx(layer.macs / (layer.cycles[level] / MHZ), rel=1e-4)
@@ -53,7 +53,7 @@ def test_layers_that_nothing_limits_stay_on_the_page(subject: Subject) -> None:
     report = dataclasses.replace(subject.report, layers=[layer])
     alone = dataclasses.replace(subject, reports={"paper": report}, shown=[0])
     found = roofline.figure(alone)
-    (x,), (y,) = (found.tables[f"points/{layer.unit}/{name}/0"] for name in "xy")
+    (x,), (y,) = (found.tables[f"points/{layer.unit[0]}/{name}/0"] for name in "xy")
     for value, side in ((x, "xaxis"), (y, "yaxis")):
         low, high = found.layout[side]["range"]
         assert low < math.log10(value) < high

@@ -209,7 +209,7 @@ def test_store_acc_is_limited_by_the_slower_of_bus_and_lanes() -> None:
 
 def test_multipliers_take_every_product_once() -> None:
     op = mmac_op(20, 64, 20, 32, 64)
-    op = dataclasses.replace(op, instr=dataclasses.replace(mmac_of(op), unit=table.Unit.MULTIPLIERS))
+    op = dataclasses.replace(op, instr=dataclasses.replace(mmac_of(op), multipliers=0b111))
     at = At(MACHINE, (), (View(0, 8 + 8 * 3, 0, (1, 1, 1, 1), (0, 0, 0, 0), (Step(0, 1),) * 4), ()))
     # 180 × 32 weights, 128 at a time; 63 × 32 outputs on 128 units of 9 taps
     assert CYCLES[table.Mmac](op, at).tolist() == [8 + 45 + 16 * 20]

@@ -250,7 +250,7 @@ class Chooser:
             priced = self._compiled(nested, names)
             used = self._totals(priced.report) / bounds
             if (used <= 1 + _CLOSE).all():
-                score = thought.score(nested.chosen, nested.modes)
+                score = thought.score(nested.chosen)
                 if best is None or score < best.score:
                     best = _Priced(priced.plans, priced.names, priced.report, score)
                 if (used >= 1 - 5 * _CLOSE).all():

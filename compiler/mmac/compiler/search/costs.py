@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,25 +44,21 @@ class Costs:
 
 @dataclass(frozen=True)
 class Table:
-    """Costs of each layer.
+    """Costs of single layers.
 
     Attributes:
-        array: on the array, [options] of each layer.
-        whole: [layers], wherever it is best done without dropping anything.
+        options: [options] of each layer.
         rest: of what is no array layer.
     """
 
-    array: list[Float64]
-    whole: Float64
+    options: list[Float64]
     rest: float
 
 
 class CostModel:
     """Compiles plans, without correction, and asks the runtime what they cost.
 
-    A quantity is a field that `mmac.runtime.report.LevelReport` and `LayerReport` have: latency_ms or energy_mj. A
-    layer has one mapping for all levels. Where that may be the multipliers, whose time does not depend on budgets, the
-    array is asked apart.
+    A quantity is a field that `mmac.runtime.report.LevelReport` and `LayerReport` have: latency_ms or energy_mj.
 
     Args:
         model: what the pass `quantize` gives.
@@ -121,23 +117,18 @@ class CostModel:
         betas = sorted({option.beta for option in partly})
         return [*([Level(alpha, beta) for alpha in part] for beta in betas for part in chains(alphas)), [FULL]]
 
-    def on_array(self, names: Sequence[Level], quantity: str) -> Float64:
-        """[layers, levels] costs if all layers have these budgets and are computed on the array."""
-        target = replace(self._target, multipliers=None)
-        model = CostModel(self._model, self._layers, target)
-        return self.costs(model.report(names, {"*": names}), quantity).layers
-
-    def whole(self, quantity: str) -> Costs:
-        """Costs if nothing is dropped, wherever layers are best computed."""
-        return self.costs(self.report([FULL], {"*": [FULL]}), quantity)
+    def alike(self, names: Sequence[Level], quantity: str) -> Costs:
+        """Costs if all array layers have these budgets."""
+        return self.costs(self.report(names, {"*": names}), quantity)
 
 
-def tabulate(layers: Sequence[Layer], programs: Sequence[Sequence[Level]], array: Sequence[Float64]) -> list[Float64]:
-    """Costs on the array of each layer's options out of those of programs, [layers, levels] each."""
+def tabulate(layers: Sequence[Layer], programs: Sequence[Sequence[Level]], costs: Sequence[Costs]) -> Table:
+    """Costs of each layer's options out of those of programs."""
     known: list[dict[Level, float]] = [{} for _ in layers]
-    for names, found in zip(programs, array, strict=True):
-        for layer, row, at in zip(layers, found, known, strict=True):
+    for names, found in zip(programs, costs, strict=True):
+        for layer, row, at in zip(layers, found.layers, known, strict=True):
             for level, cost in zip(names, row, strict=True):
                 own = Level(min(level.alpha, layer.full.alpha), min(level.beta, layer.full.beta))
                 at[own] = min(float(cost), at.get(own, np.inf))
-    return [np.array([at[o] for o in layer.options]) for layer, at in zip(layers, known, strict=True)]
+    options = [np.array([at[o] for o in layer.options]) for layer, at in zip(layers, known, strict=True)]
+    return Table(options, float(costs[-1].rest[-1]))

@@ -7,7 +7,6 @@ Pisinger, *Knapsack Problems*, 2004, ch. 11).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,60 +34,72 @@ class Solution:
     multiplier: float
 
 
-def solve(values: Sequence[Float64], weights: Sequence[Float64], limit: float) -> Solution | None:
+def solve(values: Float64, weights: Float64, limit: float) -> Solution | None:
     """The options of least total value among those of total weight ≤ `limit`; None if even the lightest exceed it.
 
     Args:
-        values: of each item, one number per option (finite).
-        weights: of each item, one non-negative number per option.
+        values: [items, options], finite.
+        weights: [items, options], not negative; an option of infinite weight may not be chosen.
         limit: on the sum of weights.
     """
     limit += _SLACK * max(1.0, abs(limit))
-    lightest = np.array([_least(w, v) for v, w in zip(values, weights, strict=True)], np.int64)
-    if _total(weights, lightest) > limit:
+    order = np.lexsort((values, weights))  # of options alike in value the lightest comes first
+    items = _Items(np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1))
+    lightest = np.zeros(len(values), np.int64)
+    if not items.weight(lightest) <= limit:
         return None
-    best = np.array([_least(v, w) for v, w in zip(values, weights, strict=True)], np.int64)
-    if _total(weights, best) <= limit:
-        return _solution(values, weights, best, 0.0)
-    price, chosen = _bisect(values, weights, limit, lightest)
-    chosen = _improve(values, weights, chosen, limit)
-    reduced = [v + price * w for v, w in zip(values, weights, strict=True)]
-    bound = sum(float(r.min()) for r in reduced) - price * limit
-    gap = _total(values, chosen) - bound
-    gap += _SLACK * max(1e-300, abs(_total(values, chosen)) + abs(price * limit))
-    found = _enumerate(values, weights, [r - r.min() for r in reduced], limit, gap)
-    if found is not None and _total(values, found) < _total(values, chosen):
-        chosen = found
-    return _solution(values, weights, chosen, price)
+    price, chosen = 0.0, items.cheapest(0.0)
+    if items.weight(chosen) > limit:
+        price, chosen = _bisect(items, limit, lightest)
+        chosen = _improve(items, chosen, limit)
+        reduced = items.values + price * items.weights
+        bound = float(reduced.min(axis=1).sum()) - price * limit
+        gap = items.value(chosen) - bound
+        gap += _SLACK * max(1e-300, abs(items.value(chosen)) + abs(price * limit))
+        found = _enumerate(items, reduced - reduced.min(axis=1, keepdims=True), limit, gap)
+        if found is not None and items.value(found) < items.value(chosen):
+            chosen = found
+    given = np.take_along_axis(order, chosen[:, None], axis=1)[:, 0]
+    return Solution(given, items.value(chosen), items.weight(chosen), price)
 
 
-def _least(first: Float64, second: Float64) -> int:
-    """Position of the least of `first`, of these of the least of `second`."""
-    return int(np.lexsort((second, first))[0])
+class _Items:
+    """Options of each item, [items, options], the lightest first; those that may not be chosen have infinite values."""
+
+    def __init__(self, values: Float64, weights: Float64) -> None:
+        usable = np.isfinite(weights)
+        self.values, self.weights = np.where(usable, values, np.inf), np.where(usable, weights, 0.0)
+        self._every, self._usable = np.arange(len(values)), usable
+
+    def value(self, chosen: Ints) -> float:
+        """Of one option of each item."""
+        return float(self.values[self._every, chosen].sum())
+
+    def weight(self, chosen: Ints) -> float:
+        """Of one option of each item; infinite if one may not be chosen."""
+        weights = np.where(self._usable[self._every, chosen], self.weights[self._every, chosen], np.inf)
+        return float(weights.sum())
+
+    def cheapest(self, price: float) -> Ints:
+        """The options of least value + price · weight, of these the lightest."""
+        chosen: Ints = (self.values + price * self.weights).argmin(axis=1)
+        return chosen
+
+    def dearest(self) -> float:
+        """A price at which the lightest options are the cheapest."""
+        spread = np.ptp(np.where(self._usable, self.values, self.values[:, :1]), axis=1).sum()
+        gaps = np.diff(np.maximum.accumulate(self.weights, axis=1), axis=1)
+        return float(spread / gaps[gaps > 0].min(initial=np.inf)) + 1e-300
 
 
-def _total(arrays: Sequence[Float64], chosen: Ints) -> float:
-    return float(sum(array[i] for array, i in zip(arrays, chosen, strict=True)))
-
-
-def _solution(values: Sequence[Float64], weights: Sequence[Float64], chosen: Ints, price: float) -> Solution:
-    return Solution(chosen, _total(values, chosen), _total(weights, chosen), price)
-
-
-def _bisect(values: Sequence[Float64], weights: Sequence[Float64], limit: float, lightest: Ints) -> tuple[float, Ints]:
+def _bisect(items: _Items, limit: float, lightest: Ints) -> tuple[float, Ints]:
     """The price at which the cheapest options (value + price · weight) just fit, and these options."""
-
-    def cheapest(price: float) -> Ints:
-        return np.array([_least(v + price * w, w) for v, w in zip(values, weights, strict=True)], np.int64)
-
-    spread = sum(float(np.ptp(v)) for v in values)
-    gaps = [float(np.diff(np.unique(w)).min()) for w in weights if np.ptp(w) > 0]
-    low, high, chosen = 0.0, spread / min(gaps) + 1e-300, lightest
+    low, high, chosen = 0.0, items.dearest(), lightest
     for _ in range(_ROUNDS):
         # in proportion at first, as prices of very different magnitude are possible
         middle = (low * high) ** 0.5 if low > 0 else high / 1024
-        found = cheapest(middle)
-        if _total(weights, found) <= limit:
+        found = items.cheapest(middle)
+        if items.weight(found) <= limit:
             high, chosen = middle, found
         else:
             low = middle
@@ -97,29 +108,23 @@ def _bisect(values: Sequence[Float64], weights: Sequence[Float64], limit: float,
     return high, chosen
 
 
-def _improve(values: Sequence[Float64], weights: Sequence[Float64], chosen: Ints, limit: float) -> Ints:
+def _improve(items: _Items, chosen: Ints, limit: float) -> Ints:
     """Use what the limit leaves: the single change that saves most, again and again."""
-    chosen = chosen.copy()
-    room = limit - _total(weights, chosen)
+    chosen, every = chosen.copy(), np.arange(len(chosen))
     while True:
-        best, change = 0.0, None
-        for item, (v, w) in enumerate(zip(values, weights, strict=True)):
-            saved = np.where(w - w[chosen[item]] <= room, v[chosen[item]] - v, -np.inf)
-            option = int(saved.argmax())
-            if saved[option] > best:
-                best, change = float(saved[option]), (item, option)
-        if change is None:
+        room = limit - items.weight(chosen)
+        value, weight = (of[every, chosen][:, None] for of in (items.values, items.weights))
+        saved = np.where(items.weights - weight <= room, value - items.values, -np.inf)
+        item, option = np.unravel_index(int(saved.argmax()), saved.shape)
+        if not saved[item, option] > 0:
             return chosen
-        item, option = change
-        room -= float(weights[item][option] - weights[item][chosen[item]])
         chosen[item] = option
 
 
-def _enumerate(
-    values: Sequence[Float64], weights: Sequence[Float64], reduced: Sequence[Float64], limit: float, gap: float
-) -> Ints | None:
+def _enumerate(items: _Items, reduced: Float64, limit: float, gap: float) -> Ints | None:
     """The best options whose reduced costs add up to at most `gap`, or None."""
-    kept = [np.flatnonzero(r <= gap) for r in reduced]
+    values, weights = items.values, items.weights
+    kept = [np.flatnonzero(row <= gap) for row in reduced]
     lightest_after = np.cumsum([0.0, *(float(weights[i][kept[i]].min()) for i in range(len(kept))[::-1])])[::-1]
     value, weight, lost = np.zeros(1), np.zeros(1), np.zeros(1)
     steps: list[tuple[Ints, Ints]] = []

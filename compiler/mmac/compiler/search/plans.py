@@ -1,16 +1,15 @@
 """Plans that nest: one option per layer and level, α and β of every layer not falling from one level to the next.
 
-One level alone is a multiple-choice knapsack, which is solved exactly (`knapsack`). Levels depend on each other in two
-ways. Options may not fall; and a layer does its work in one *mode* at all levels (on the array, or on the multipliers).
-So all levels together are relaxed first: with a price on each level's weight, each layer's best mode and chain of
-options follow from a dynamic programme over the levels. With the modes fixed, each level is then solved exactly among
-the options that its neighbours leave, again and again until nothing improves.
+One level alone is a multiple-choice knapsack, which is solved exactly (`knapsack`). Levels depend on each other, as
+options may not fall. So all levels together are relaxed first: with a price on each level's weight, each layer's best
+chain of options follows from a dynamic programme over the levels. Each level is then solved exactly among the options
+that its neighbours leave, again and again until nothing improves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +23,8 @@ Ints = npt.NDArray[np.int64]
 
 _ROUNDS = 64
 """Adjustments of the prices."""
+_BETWEEN = 8
+"""Adjustments from one try of the plans that they lead to, to the next."""
 _SWEEPS = 6
 """Passes over the levels, at most."""
 _POWER = 2.0
@@ -32,11 +33,11 @@ _POWER = 2.0
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be minimised, and what is limited, by level, mode, layer and option.
+    """What is to be minimised, and what is limited, by level, layer and option.
 
     Attributes:
         layers: the layers with their options.
-        values: [levels, modes, layers, options] to be made small, of each level in proportion to the whole.
+        values: [levels, layers, options] to be made small, of each level in proportion to the whole.
         weights: the same of what is limited. Layers with fewer options than others have infinite ones at the end.
         offsets: [levels] of the value that no choice changes.
         units: [levels] in which values are compared between levels.
@@ -55,39 +56,29 @@ class Problem:
     @cached_property
     def below(self) -> npt.NDArray[np.bool_]:
         """[layers, options, options]: whether the second may follow the first at a higher level."""
-        alpha, beta = (np.full(self.values.shape[2:], 1000) for _ in range(2))
+        alpha, beta = (np.full(self.values.shape[1:], 1000) for _ in range(2))
         for number, layer in enumerate(self.layers):
             alpha[number, : len(layer.options)] = [option.alpha for option in layer.options]
             beta[number, : len(layer.options)] = [option.beta for option in layer.options]
         found: npt.NDArray[np.bool_] = (alpha[:, :, None] <= alpha[:, None]) & (beta[:, :, None] <= beta[:, None])
         return found
 
-    def at(self, level: int, modes: Ints, allowed: npt.NDArray[np.bool_] | None = None) -> knapsack.Solution | None:
-        """The best choice at one level, layers being in these modes and limited to `allowed` options."""
-        every = np.arange(len(self.layers))
-        values, weights = self.values[level, modes, every], self.weights[level, modes, every]
-        kept = np.isfinite(weights) if allowed is None else allowed & np.isfinite(weights)
-        if not kept.any(axis=1).all():
-            return None
-        options = [np.flatnonzero(row) for row in kept]
-        pairs = list(enumerate(options))
-        found = knapsack.solve([values[i][o] for i, o in pairs], [weights[i][o] for i, o in pairs], self.limits[level])
-        if found is None:
-            return None
-        chosen = np.array([o[c] for o, c in zip(options, found.chosen, strict=True)], np.int64)
-        return replace(found, chosen=chosen)
+    def at(self, level: int, allowed: npt.NDArray[np.bool_] | None = None) -> knapsack.Solution | None:
+        """The best choice at one level, layers being limited to `allowed` options."""
+        weights = self.weights[level] if allowed is None else np.where(allowed, self.weights[level], np.inf)
+        return knapsack.solve(self.values[level], weights, self.limits[level])
 
-    def sums(self, of: Float64, chosen: Ints, modes: Ints) -> Float64:
+    def sums(self, of: Float64, chosen: Ints) -> Float64:
         """[levels] sums over layers of `values` or `weights`; `chosen` is [levels, layers]."""
         level, layer = np.arange(len(chosen))[:, None], np.arange(len(self.layers))
-        picked: Float64 = of[level, modes, layer, chosen].sum(axis=1)
+        picked: Float64 = of[level, layer, chosen].sum(axis=1)
         return picked
 
-    def score(self, chosen: Ints, modes: Ints) -> float:
+    def score(self, chosen: Ints) -> float:
         """What plans are to make small; infinite where a limit does not hold."""
-        if (self.sums(self.weights, chosen, modes) > self.limits * (1 + 1e-9)).any():
+        if (self.sums(self.weights, chosen) > self.limits * (1 + 1e-9)).any():
             return np.inf
-        values = (self.sums(self.values, chosen, modes) + self.offsets) / self.units
+        values = (self.sums(self.values, chosen) + self.offsets) / self.units
         return float((values**_POWER).sum())
 
 
@@ -97,12 +88,10 @@ class Nested:
 
     Attributes:
         chosen: [levels, layers] positions of options.
-        modes: [layers].
         bound: [levels] value of each level alone, which does not have to agree with the others.
     """
 
     chosen: Ints
-    modes: Ints
     bound: Float64
 
 
@@ -116,98 +105,72 @@ def nest(problem: Problem) -> Nested | int:
     bound = values + problem.offsets
     lightest = np.where(np.isfinite(problem.weights), problem.weights, 0).max()
     prices = np.maximum(prices, values.max() * 1e-9 / max(lightest, 1e-300))
-    best, best_score = _from_scratch(problem), np.inf
+    best, best_score = _sweep(problem, _loosest(problem)), np.inf
     if best is not None:
-        best_score = problem.score(*best)
-    tried: set[bytes] = set()
+        best_score = problem.score(best)
     for number in range(_ROUNDS):
         shares = ((values + problem.offsets) / problem.units) ** (_POWER - 1) / problem.units
-        chosen, modes = _chains(problem, prices, shares)
-        if number % 4 == 3 and modes.tobytes() not in tried:
-            tried.add(modes.tobytes())
-            swept = _sweep(problem, chosen, modes)
-            if swept is not None and (score := problem.score(swept, modes)) < best_score:
-                best, best_score = (swept, modes), score
-        values = problem.sums(problem.values, chosen, modes)
-        used = problem.sums(problem.weights, chosen, modes)
+        chosen = _chains(problem, prices, shares)
+        if number % _BETWEEN == _BETWEEN - 1:
+            swept = _sweep(problem, chosen)
+            if swept is not None and (score := problem.score(swept)) < best_score:
+                best, best_score = swept, score
+        values = problem.sums(problem.values, chosen)
+        used = problem.sums(problem.weights, chosen)
         prices *= np.exp(np.clip(4 / (1 + number / 8) * (used / problem.limits - 1), -1, 1))
     if best is None:
         return 0 if problem.rising else len(problem.limits) - 1
-    return Nested(*best, bound)
-
-
-def _from_scratch(problem: Problem) -> tuple[Ints, Ints] | None:
-    """Plans that begin with the strictest level, in the modes that suit it."""
-    modes = _lightest_modes(problem)
-    swept = _sweep(problem, _loosest(problem), modes)
-    return None if swept is None else (swept, modes)
+    return Nested(best, bound)
 
 
 def _free(problem: Problem) -> list[knapsack.Solution] | int:
-    """Each level by itself, every option in its lightest mode."""
-    light = replace(
-        problem,
-        weights=problem.weights.min(axis=1, keepdims=True),
-        values=problem.values.min(axis=1, keepdims=True),
-    )
-    none = np.zeros(len(problem.layers), np.int64)
+    """Each level by itself."""
     order = range(len(problem.limits)) if problem.rising else reversed(range(len(problem.limits)))
     solutions: dict[int, knapsack.Solution] = {}
     for level in order:
-        found = light.at(level, none)
+        found = problem.at(level)
         if found is None:
             return level
         solutions[level] = found
     return [solutions[level] for level in range(len(problem.limits))]
 
 
-def _chains(problem: Problem, prices: Float64, shares: Float64) -> tuple[Ints, Ints]:
-    """Of each layer the mode and the options at all levels that cost least, values and priced weights added up."""
+def _chains(problem: Problem, prices: Float64, shares: Float64) -> Ints:
+    """Of each layer the options at all levels that cost least, values and priced weights added up."""
     weights = np.where(np.isfinite(problem.weights), problem.weights, 0)  # where they are infinite, values are too
-    cost = shares[:, None, None, None] * (problem.values + prices[:, None, None, None] * weights)
-    levels, modes, layers, options = cost.shape
-    below = problem.below[None]
-    total, before = cost[0], np.zeros((levels, modes, layers, options), np.int64)
+    cost = shares[:, None, None] * (problem.values + prices[:, None, None] * weights)
+    levels, layers, _ = cost.shape
+    total, before = cost[0], np.zeros(cost.shape, np.int64)
     for level in range(1, levels):
-        reach = np.where(below, total[:, :, :, None], np.inf)
-        before[level] = reach.argmin(axis=2)
-        total = reach.min(axis=2) + cost[level]
-    last = total.argmin(axis=2)
-    mode = np.take_along_axis(total, last[:, :, None], 2)[:, :, 0].argmin(axis=0)
-    every = np.arange(layers)
+        reach = np.where(problem.below, total[:, :, None], np.inf)
+        before[level] = reach.argmin(axis=1)
+        total = reach.min(axis=1) + cost[level]
     chosen = np.empty((levels, layers), np.int64)
-    chosen[-1] = last[mode, every]
+    chosen[-1] = total.argmin(axis=1)
     for level in range(levels - 1, 0, -1):
-        chosen[level - 1] = before[level, mode, every, chosen[level]]
-    return chosen, mode
+        chosen[level - 1] = before[level, np.arange(layers), chosen[level]]
+    return chosen
 
 
-def _sweep(problem: Problem, start: Ints, modes: Ints) -> Ints | None:
+def _sweep(problem: Problem, start: Ints) -> Ints | None:
     """Solve level after level exactly, between what its neighbours have, until nothing changes; None if impossible."""
     chosen, levels, every = start.copy(), len(start), np.arange(len(problem.layers))
     order = list(range(levels)) if problem.rising else list(reversed(range(levels)))
     for _ in range(_SWEEPS):
         before = chosen.copy()
         for level in order:
-            allowed = np.ones(problem.values.shape[2:], np.bool_)
+            allowed = np.ones(problem.values.shape[1:], np.bool_)
             if level > 0:
                 allowed &= problem.below[every, chosen[level - 1]]
             if level < levels - 1:
                 allowed &= problem.below[every, :, chosen[level + 1]]
-            found = problem.at(level, modes, allowed)
+            found = problem.at(level, allowed)
             if found is None:
                 return None
             chosen[level] = found.chosen
         if (chosen == before).all():
             break
     return chosen
-
-
-def _lightest_modes(problem: Problem) -> Ints:
-    """[layers] the mode that has the lightest option at the strictest level."""
-    strict = 0 if problem.rising else -1
-    modes: Ints = problem.weights[strict].min(axis=2).argmin(axis=0)
-    return modes
 
 
 def _loosest(problem: Problem) -> Ints:
@@ -217,7 +180,7 @@ def _loosest(problem: Problem) -> Ints:
     """
     ends = [len(layer.options) - 1 if problem.rising else 0 for layer in problem.layers]
     loosest = np.tile(np.array(ends, np.int64), (len(problem.limits), 1))
-    possible = np.isfinite(problem.weights).any(axis=1)
+    possible = np.isfinite(problem.weights)
     single, only = possible.sum(axis=2) == 1, possible.argmax(axis=2)
     if problem.rising:
         for level in reversed(range(len(loosest))):

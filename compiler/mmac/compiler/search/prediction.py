@@ -1,4 +1,4 @@
-"""What plans are expected to give: the error of every option at every level, and its cost in every mode."""
+"""What plans are expected to give: the error of every option at every level, and its cost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Prediction:
 
     def forget(self) -> None:
         """Believe the table of costs again."""
-        self._corrections = np.ones((self.levels, 2, len(self.layers)))
+        self._corrections = np.ones((self.levels, len(self.layers)))
         self._rest = np.full(self.levels, self.table.rest)
 
     def doubt(self) -> None:
@@ -53,14 +53,12 @@ class Prediction:
 
     @property
     def costs(self) -> Float64:
-        """[levels, modes, layers, options]; the modes are the array, and wherever full budgets are best."""
-        array = padded(self.table.array, np.inf)
-        whole = np.where(np.isfinite(array), self.table.whole[:, None], np.inf)
-        return np.asarray(self._corrections[..., None] * np.stack([array, whole]))
+        """[levels, layers, options]."""
+        return np.asarray(self._corrections[..., None] * padded(self.table.options, np.inf))
 
     def cheapest(self) -> float:
         """What the cheapest plan costs, at the lowest level."""
-        return float(self.costs[0].min(axis=(0, 2)).sum() + self._rest[0])
+        return float(self.costs[0].min(axis=1).sum() + self._rest[0])
 
     def under_costs(self, limits: Float64, units: Float64, errors: Float64, held: Mapping[int, list[int]]) -> Problem:
         """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`.
@@ -68,11 +66,11 @@ class Prediction:
         Levels in `held` have these options of the layers and no others.
         """
         costs = self.costs
-        values = np.broadcast_to(errors[:, None], costs.shape).copy()
+        values = errors.copy()
         for level, options in held.items():
-            others = np.ones(costs.shape[2:], np.bool_)
+            others = np.ones(costs.shape[1:], np.bool_)
             others[np.arange(len(options)), options] = False
-            costs[level, :, others] = values[level, :, others] = np.inf
+            costs[level, others] = values[level, others] = np.inf
         offsets = np.full(self.levels, self.floor)
         return Problem(self.layers, values, costs, offsets, units, limits - self._rest)
 
@@ -87,9 +85,9 @@ class Prediction:
         """Correct the costs by those of a program that has these plans."""
         every = np.arange(len(self.layers))
         for level, chosen in enumerate(nested.chosen):
-            expected = self.costs[level, nested.modes, every, chosen]
+            expected = self.costs[level, every, chosen]
             ratio = found.layers[:, level] / np.maximum(expected, 1e-12)
-            self._corrections[level, nested.modes, every] *= np.clip(ratio, 1 / _STEP, _STEP)
+            self._corrections[level] *= np.clip(ratio, 1 / _STEP, _STEP)
         self._rest = found.rest
 
     def plans(self, nested: Nested) -> dict[str, tuple[Level, ...]]:

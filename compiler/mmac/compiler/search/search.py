@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mmac.compiler.pipeline import Options, compile_model
 from mmac.compiler.search.choose import Choice, Chooser
-from mmac.compiler.search.costs import CostModel, Table, tabulate
+from mmac.compiler.search.costs import CostModel, Costs, Table, tabulate
 from mmac.compiler.search.measure import Errors, Step, Subject, measure, prepare
 from mmac.compiler.search.prediction import Prediction
 from mmac.compiler.search.result import Found, LevelFound, Plans
@@ -174,22 +174,15 @@ class _Search:
     def _table(self) -> Table:
         """Costs of all options; those of each program are kept as soon as they are known."""
         programs = self._costs.programs()
-        array: list[Float64] = []
+        costs: list[Costs] = []
         for number, names in enumerate(programs):
-            self._step("costs", number, len(programs) + 1)
+            self._step("costs", number, len(programs))
             key = f"{self._quantity} {','.join(map(str, names))}"
-            array.append(self._state.get(key, partial(self._on_array, names))[""])
-        self._step("costs", len(programs), len(programs) + 1)
-        found = self._state.get(f"{self._quantity} whole", self._whole)
-        layers = self._subject.layers
-        return Table(tabulate(layers, programs, array), found["layers"], float(found["rest"][0]))
+            costs.append(Costs(**self._state.get(key, partial(self._alike, names))))
+        return tabulate(self._subject.layers, programs, costs)
 
-    def _on_array(self, names: Sequence[Level]) -> dict[str, Float64]:
-        return {"": self._costs.on_array(names, self._quantity)}
-
-    def _whole(self) -> dict[str, Float64]:
-        found = self._costs.whole(self._quantity)
-        return {"layers": found.layers[:, 0], "rest": found.rest}
+    def _alike(self, names: Sequence[Level]) -> dict[str, Float64]:
+        return vars(self._costs.alike(names, self._quantity))
 
     def _choose(
         self, limits: tuple[float, ...], costs: Float64, table: Table, errors: Errors, uniform: Choice

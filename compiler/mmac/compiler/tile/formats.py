@@ -1,4 +1,7 @@
-"""Which format a layer's weights are stored in: what moves fewest bytes, summed over the levels."""
+"""Which format a layer's weights are stored in: what moves fewest bytes, summed over the levels.
+
+Integers (`raw`) have to be ranked on the way to the array, so that they are left out where that would cost time.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _CODED_LEAST = 0.42
 
 
 def choose(
-    tiles: Weights, alphas: Sequence[int], counted: Sequence[int], limits: Bytes | None = None
+    tiles: Weights, alphas: Sequence[int], counted: Sequence[int], limits: Bytes | None = None, raw: bool = True
 ) -> tuple[TermFormat, EncodedTiles]:
     """The format with the fewest bytes, and the streams in it.
 
@@ -33,12 +36,13 @@ def choose(
         counted: the levels that count.
         limits: [L, T, G, N] budgets of the groups, if they have their own; ``plain`` cannot have these, nor can
             ``raw`` if they drop anything.
+        raw: whether ``raw`` may be chosen.
     """
     count = terms.group_term_count(tiles)[..., 0]
     others: dict[TermFormat, float] = {}
     if limits is None:
         others[TermFormat.PLAIN] = sum(float(count.size + np.minimum(count, alphas[level]).sum()) for level in counted)
-    if tiles.max(initial=0) < 128 and (limits is None or (limits >= count).all()):
+    if raw and tiles.max(initial=0) < 128 and (limits is None or (limits >= count).all()):
         others[TermFormat.RAW] = float(tiles.size * len(counted))
     kind = min(others, key=lambda each: others[each], default=TermFormat.CODED)
     if kind == TermFormat.RAW and others.get(TermFormat.PLAIN, 0.0) * _CODED_LEAST > others[kind]:

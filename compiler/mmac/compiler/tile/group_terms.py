@@ -23,25 +23,27 @@ _DIRECTORY_SHARE = 1.01
 
 @dataclass(frozen=True)
 class GroupTerms:
-    """Of one layer, at the levels that count (`Plan.usual`).
+    """Of one layer.
 
     Attributes:
         count: [O, groups] terms of each group at the highest level.
         budgets: (α, β) at each level.
         limits: [levels, O, groups] budgets of the groups, if they have their own.
+        usual: the levels that count (`Plan.usual_levels`).
     """
 
     count: Counts
     budgets: tuple[tuple[int, int], ...]
     limits: Counts | None
+    usual: tuple[int, ...]
 
     @staticmethod
     def of(op: ArrayLayer, module: TileProgram) -> GroupTerms:
         """Of a layer of a program."""
         plan = module.plan
-        limits = None if op.limits is None else np.asarray(module.data[op.limits])[list(plan.usual_levels)]
-        budgets = tuple((level.alpha, level.beta) for level in plan.usual(op.layer))
-        return GroupTerms(group_term_count(np.asarray(module.data[op.weights])), budgets, limits)
+        limits = None if op.limits is None else np.asarray(module.data[op.limits])
+        budgets = tuple((level.alpha, level.beta) for level in plan.layers[op.layer].levels)
+        return GroupTerms(group_term_count(np.asarray(module.data[op.weights])), budgets, limits, plan.usual_levels)
 
     @property
     def most(self) -> int:
@@ -58,7 +60,7 @@ class GroupTerms:
     @cached_property
     def format(self) -> TermFormat:
         """What the weights are likely to be stored as."""
-        return likely_format(self.kept, whole=self.limits is None)
+        return likely_format(self.kept[list(self.usual)], whole=self.limits is None)
 
     @property
     def profile(self) -> tuple[tuple[int, ...], ...] | None:

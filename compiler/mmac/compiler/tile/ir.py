@@ -88,8 +88,9 @@ class ArrayMapping:
 
     A tile is `batch` × `rows` × `columns` output pixels by `channels` output channels by `reduction` input channels;
     `weights_outer` says whether a weight tile stays while all pixels pass (else an activation tile stays while all
-    weight tiles pass). `split_*` are the blocks that share pixels (m), channels (n) and the reduction (k); on the
-    multipliers (`unit`) they mean nothing.
+    weight tiles pass). `split_*` are the blocks that share pixels (m), channels (n) and the reduction (k).
+    `multipliers` are the levels at which the multipliers form the sums, and not the array; `format` is that of the
+    weights.
     `cycles` is what the cost model expects at the highest level, `why` a sentence for people.
     """
 
@@ -102,7 +103,8 @@ class ArrayMapping:
     split_m: int
     split_n: int
     split_k: int
-    unit: table.Unit = table.Unit.ARRAY
+    multipliers: tuple[int, ...] = ()
+    format: table.TermFormat = table.TermFormat.PLAIN
     cycles: int = 0
     why: str = ""
 

@@ -1,22 +1,23 @@
-"""Choosing unit, tile sizes, loop order and block splits of an array layer by the runtime's own cost model.
+"""Choosing units, format, tile sizes, loop order and splits of an array layer by the runtime's own cost model.
 
 The space is small (some ten thousand mappings) and searched exhaustively, all candidates at once. The cost of a
-mapping at a level is the time of its slowest queue plus what cannot overlap. One mapping serves all levels: the one
-that is least slower than the best for each, added up.
+mapping at a level is the time of its slowest queue plus what cannot overlap, on the unit that is faster there. One
+mapping serves all levels: the one that is least slower than the best for each, added up.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from mmac.compiler.tile.cuts import cut
 from mmac.compiler.tile.formats import group_bytes
 from mmac.compiler.tile.ir import ArrayMapping, Dims, Window
 from mmac.compiler.tile.rings import SLOTS, Rings
-from mmac.isa import table
 from mmac.isa.errors import ResourceError
 from mmac.isa.plan import GROUP_SIZE
 from mmac.isa.program import PARAM_DTYPE
@@ -34,10 +35,10 @@ ACCUMULATOR_BYTES = 4
 class LayerShape:
     """All that the mapping of a layer depends on (and what its choice is remembered by).
 
-    `budgets` are the (α, β) at each level that counts (`Plan.usual`), `group_terms` the most terms of any weight group;
-    `profile` is, at each of these levels, the most terms that any group of each output channel keeps, if they differ.
-    `format` is how the weights are likely to be stored, `x_on_chip`, `y_on_chip` and `weights_on_chip` what lies in the
-    global buffer.
+    `budgets` are the (α, β) at each level, `usual` the levels that count (`Plan.usual_levels`), `group_terms` the most
+    terms of any weight group; `profile` is, at each level, the most terms that any group of each output channel keeps,
+    if they differ. `format` is the one in which the weights take fewest bytes, `x_on_chip`, `y_on_chip` and
+    `weights_on_chip` what lies in the global buffer.
     """
 
     x: Dims
@@ -45,6 +46,7 @@ class LayerShape:
     window: Window
     groups: int
     budgets: tuple[tuple[int, int], ...]
+    usual: tuple[int, ...]
     group_terms: int
     format: TermFormat = TermFormat.PLAIN
     profile: tuple[tuple[int, ...], ...] | None = None
@@ -62,6 +64,12 @@ class LayerShape:
         """Output channels per convolution group."""
         return self.y[3] // self.groups
 
+    def terms(self, level: int) -> Ints:
+        """[c] the most terms that any group of each output channel keeps."""
+        if self.profile is not None:
+            return np.array(self.profile[level], np.int64)
+        return np.full(self.y[3], min(self.budgets[level][0], self.group_terms))
+
     @property
     def pointwise(self) -> bool:
         """Whether the reduction axis is the channel axis alone, so that it can be cut."""
@@ -76,23 +84,36 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     """
     tiles = _tiles(shape, target, name)
     splits = _splits(shape, target.array)
-    cost = _cost(shape, target, tiles, splits)
+    # integers have to be ranked on their way to the array
+    formats = (TermFormat.RAW, TermFormat.CODED) if shape.format == TermFormat.RAW else (shape.format,)
+    shapes = [replace(shape, format=each) for each in formats]
+    cost = np.stack([np.minimum(*_cost(each, target, tiles, splits, _compared(shape))) for each in shapes])
     # equally good at every level: by how much each level is slower than it could be, added up
-    regret = (cost / cost.min(axis=(1, 2, 3), keepdims=True)).sum(axis=0)
-    order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
-    low, high = (int(cost[level, order, tile, split]) for level in (0, -1))
+    regret = (cost / cost.min(axis=(0, 2, 3, 4), keepdims=True)).sum(axis=1)
+    kind, order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
+    low, high = (int(cost[kind, level, order, tile, split]) for level in (0, -1))
+    shape = shapes[kind]
+    array, multiplied = _cost(shape, target, tiles[[tile]], splits[[split]], range(len(shape.budgets)))
+    multipliers = np.flatnonzero((multiplied < array)[:, order, 0, 0]).tolist()
     loops = "weights stay, pixels pass" if order == 0 else "pixels stay, weights pass"
-    if split < len(splits):
-        unit, blocks = table.Unit.ARRAY, splits[split].tolist()
-        where = "x".join(map(str, blocks)) + " blocks over pixels, channels, reduction"
-    else:
-        unit, blocks, where = table.Unit.MULTIPLIERS, [1, 1, 1], "on the multipliers"
+    where = _where(splits[split].tolist(), multipliers, len(shape.budgets))
     why = f"{loops}; {where}; best of {regret.size} mappings, {low} to {high} cycles expected"
     batch, rows, columns, channels, reduction = tiles[tile].tolist()
-    split_m, split_n, split_k = blocks
+    split_m, split_n, split_k = splits[split].tolist()
     return ArrayMapping(
-        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, unit, high, why
+        batch, rows, columns, channels, reduction, order == 0, split_m, split_n, split_k, tuple(multipliers),
+        shape.format, high, why,
     )  # fmt: skip
+
+
+def _where(blocks: list[int], multipliers: list[int], levels: int) -> str:
+    """For people: what forms the sums."""
+    array = "x".join(map(str, blocks)) + " blocks over pixels, channels, reduction"
+    if not multipliers:
+        return array
+    if len(multipliers) == levels:
+        return "on the multipliers"
+    return f"on the multipliers at levels {', '.join(map(str, multipliers))}, else {array}"
 
 
 def _parts(size: int, unit: int = 1, most: int = 16) -> list[int]:
@@ -205,8 +226,10 @@ _LEVELS = 4
 """Levels at which mappings are compared: costs are nearly linear in between."""
 
 
-def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
-    """[budgets, orders, T, S (+ 1)] cycles of weights-outer and pixels-outer order; last, on the multipliers.
+def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, levels: Iterable[int]) -> tuple[Ints, Ints]:
+    """Cycles on the array and on the multipliers, [levels, orders, T, S] and [levels, orders, T, 1].
+
+    Orders are weights-outer and pixels-outer.
 
     Queues overlap: the slowest one decides, after whatever comes before its first and after its last part. The weights
     queue runs ahead, unless it has to wait for slots: then the next layer waits for its weights. Grouped layers know
@@ -221,8 +244,8 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
     port = target.port(Queue.WEIGHTS, shape.weights_on_chip)
     next_w = formulas.dma_cycles(port, formulas.transfer_bytes(port, _NEXT_BYTES))
     costs = []
-    for level in _compared(shape):
-        alpha = min(shape.budgets[level][0], shape.group_terms)
+    for level in levels:
+        alpha = int(shape.terms(level).max())
         product, busy = _products(shape, target, tiles, splits, level)
         load_w = _weight_cycles(shape, target, tiles, alpha)
         orders = []
@@ -231,34 +254,28 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints) -> Ints:
             w_count = np.where(cuts > 1, steps, w_loads)
             weights = load_w * w_count
             behind = np.where(w_count > SLOTS, next_w, 0)
-            computed = (load_x + store + behind)[:, None] + busy * (steps // channel_tiles)[:, None]
+            computed = (load_x + store + behind)[:, None] + busy * cuts[:, None]
             moved = np.maximum(np.maximum(loads, weights) + store, load_x + store * (pixel_tiles * channel_tiles))
             orders.append(np.maximum(computed, (moved + behind)[:, None] + product))
         costs.append(np.stack(orders))
-    return np.stack(costs)
+    found = np.stack(costs)
+    return found[..., :-1], found[..., -1:]
 
 
 def _compared(shape: LayerShape) -> list[int]:
-    """Levels at which mappings are compared, ends included: costs are nearly linear in between."""
-    last = len(shape.budgets) - 1
-    chosen = {shape.budgets[last * i // (_LEVELS - 1)]: last * i // (_LEVELS - 1) for i in range(_LEVELS)}
-    return sorted(chosen.values())
+    """Levels at which mappings are compared, ends of the usual ones included: costs are nearly linear in between."""
+    last = len(shape.usual) - 1
+    some = [shape.usual[last * i // (_LEVELS - 1)] for i in range(_LEVELS)]
+    return sorted({shape.budgets[level]: level for level in some}.values())
 
 
 def _products(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, level: int) -> tuple[Ints, Ints]:
-    """[T, S (+ 1)] cycles of the longest `mmac`, and of those of all channel tiles together."""
-    alpha, beta = min(shape.budgets[level][0], shape.group_terms), shape.budgets[level][1]
-    longest = _product_cycles(shape, target, tiles, splits, alpha, beta)
-    channel_tiles = -(-shape.y[3] // tiles[:, 3])
-    if shape.profile is None:
-        return longest, longest * channel_tiles[:, None]
-    own, together = np.array(shape.profile[level]), np.zeros_like(longest)
-    for channels in np.unique(tiles[:, 3]).tolist():
-        these = tiles[:, 3] == channels
-        starts = np.arange(0, len(own), channels)
-        for terms, count in zip(*np.unique(np.maximum.reduceat(own, starts), return_counts=True), strict=True):
-            together[these] += int(count) * _product_cycles(shape, target, tiles[these], splits, int(terms), beta)
-    return longest, together
+    """[T, S + 1] cycles of the longest `mmac`, and of all together (of one cut of the reduction)."""
+    beta, terms = shape.budgets[level][1], shape.terms(level)
+    longest = _product_cycles(shape, target, tiles, splits, np.full(len(tiles), terms.max()), beta)
+    parts = cut(shape.y, tiles, terms)
+    cycles = _product_cycles(shape, target, parts.sizes, splits, parts.terms, beta) * parts.number[:, None]
+    return longest, np.add.reduceat(cycles, np.flatnonzero(np.diff(parts.way, prepend=-1)))
 
 
 _NEXT_BYTES = 1 << 15
@@ -292,18 +309,19 @@ def _weight_cycles(shape: LayerShape, target: Target, tiles: Ints, alpha: int) -
     return np.maximum(transfer, formulas.decode_cycles(target, port, count * alpha if coded else 0))
 
 
-def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, alpha: int, beta: int) -> Ints:
-    """[T, S (+ 1)] cycles of one `mmac`: on the array, and on the multipliers if there are any."""
+def _product_cycles(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, terms: Ints, beta: int) -> Ints:
+    """[T, S + 1] cycles of one `mmac` with so many terms, [T]: on the array, and last on the multipliers."""
     array, cell = target.array, target.cell(target.array.cell)
-    split = _work(shape, tiles[:, None], splits)
+    split, alpha = _work(shape, tiles[:, None], splits), terms[:, None]
     beat, words = formulas.beat_cycles(array, cell, alpha, beta), formulas.group_words(cell, alpha)
     rank = formulas.rank_cycles(array, cell, split) if shape.format == TermFormat.RAW else 0
     product = formulas.mmac_cycles(target, split, beat, words, formulas.encode_cycles(array, cell, beta), rank)
-    if target.multipliers is None:
-        return product
-    cycles = formulas.multiply_cycles(target, target.multipliers, _work(shape, tiles))
-    cycles = np.where(_stored(shape, target, tiles), cycles, _NEVER)
-    return np.concatenate([product, cycles[:, None]], axis=1)
+    multiplied = np.full(len(tiles), _NEVER)
+    if target.multipliers is not None:
+        stored = _stored(shape, target, tiles)
+        cycles = formulas.multiply_cycles(target, target.multipliers, _work(shape, tiles))
+        multiplied = np.where(stored, cycles, _NEVER)
+    return np.concatenate([product, multiplied[:, None]], axis=1)
 
 
 _NEVER = 1 << 40

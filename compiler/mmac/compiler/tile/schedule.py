@@ -201,7 +201,7 @@ def _mmac(op: ArrayLayer, loops: Loops, waits: list[Token], signals: list[Token]
         split_m=op.mapping.split_m,
         split_n=op.mapping.split_n,
         split_k=op.mapping.split_k,
-        unit=op.mapping.unit,
+        multipliers=sum(1 << level for level in op.mapping.multipliers),
         **tokens(waits, signals),
     )
 

@@ -39,7 +39,7 @@ _CLASSES: dict[str, type] = {
     if cls is not ir.Tensor and cls.__name__ != "Tensor"
 } | {"Tensor": ir.Tensor}
 
-_ENUMS: dict[str, type[IntEnum]] = {e.__name__: e for e in (table.Pad, table.TermFormat, table.Dim, table.Unit)}
+_ENUMS: dict[str, type[IntEnum]] = {e.__name__: e for e in (table.Pad, table.TermFormat, table.Dim)}
 
 
 def to_text(module: ir.TileProgram) -> str:

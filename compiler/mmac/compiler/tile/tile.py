@@ -104,7 +104,15 @@ def _fits_whole(module: TileProgram, stored_bytes: int, room_bytes: int) -> bool
 def layer_shape(op: ArrayLayer, terms: GroupTerms) -> mapping.LayerShape:
     """What the mapping search needs to know of a layer."""
     return mapping.LayerShape(
-        op.x.shape, op.y.shape, op.window, op.groups, terms.budgets, terms.most, terms.format, terms.profile
+        op.x.shape,
+        op.y.shape,
+        op.window,
+        op.groups,
+        terms.budgets,
+        terms.usual,
+        terms.most,
+        terms.format,
+        terms.profile,
     )
 
 

@@ -181,6 +181,8 @@ def _check_mmac(context: Context, site: Site, instr: table.Mmac) -> None:
     _require(x.box[3] == needed, f"the box of x has {x.box[3]} channels", f"{needed} for {y.box[3]} of y")
     layers = len(context.program.plan.layers)
     _require(instr.layer < layers, f"layer {instr.layer}", f"the plan has {layers}")
+    levels = len(context.program.plan.levels)
+    _require(instr.multipliers < 1 << levels, f"multipliers {instr.multipliers:#x}", f"bits of {levels} levels")
     for name in ("split_m", "split_n", "split_k"):
         _require(getattr(instr, name) >= 1, f"{name} is 0", "1 or more")
     if instr.first != NONE_LOOP:

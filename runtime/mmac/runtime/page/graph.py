@@ -40,7 +40,7 @@ HOVER = "<br>".join(
 COLUMNS = (
     "layer",
     "operation",
-    "unit",
+    "unit/{level}",
     "macs",
     "latency_ms/{level}",
     "energy_mj/{constants}/{level}",
@@ -144,11 +144,11 @@ def _tables(subject: Subject) -> Tables:
     tables |= {
         "layer": [label(name) for name in subject.names],
         "operation": [label(layer.op) for layer in subject.layers],
-        "unit": [label(layer.unit) for layer in subject.layers],
         "macs": [layer.macs for layer in subject.layers],
     }
     known = subject.tables()
     levels = range(len(subject.report.levels))
+    tables |= {f"unit/{level}": [layer.unit[level] for layer in subject.layers] for level in levels}
     for name in COLOURINGS:
         for constants in subject.reports:
             by_level = [

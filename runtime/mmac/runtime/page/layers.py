@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmac.runtime.page.figure import COLOURS, OTHER, PLAIN, Binding, Figure, axis, basic_layout, swatches
+from mmac.runtime.page.figure import COLOURS, OTHER, PLAIN, Binding, Figure, Tables, axis, basic_layout, swatches
 from mmac.runtime.page.rows import MARGIN, MIN_WIDTH, layer_axis, legend_above, row_height
 from mmac.runtime.page.subject import Subject
 
@@ -22,9 +22,13 @@ NOTE = (
 def figure(subject: Subject) -> Figure:
     """Bars, a row per layer."""
     rows = list(range(len(subject.layers)))
-    units = {unit: COLOURS.get(unit, OTHER) for unit in dict.fromkeys(layer.unit for layer in subject.layers)}
-    data = [_bars(rows, "x", [units[layer.unit] for layer in subject.layers], "latency", "%{x:.4~g} ms")]
-    bindings: dict[str, Binding] = {"data.0.x": "latency_ms/{level}"}
+    units = {unit: COLOURS.get(unit, OTHER) for layer in subject.layers for unit in layer.unit}
+    levels = range(len(subject.report.levels))
+    tables: Tables = {
+        f"unit_colour/{level}": [units[layer.unit[level]] for layer in subject.layers] for level in levels
+    }
+    data = [_bars(rows, "x", tables["unit_colour/0"], "latency", "%{x:.4~g} ms")]
+    bindings: dict[str, Binding] = {"data.0.x": "latency_ms/{level}", "data.0.marker.color": "unit_colour/{level}"}
     split = subject.report.energy_split_mj
     for number, part in enumerate(split):
         if not any(any(report.energy_split_mj[part]) for report in subject.reports.values()):
@@ -40,7 +44,7 @@ def figure(subject: Subject) -> Figure:
         bindings[f"data.{len(data)}.x"] = template
         data.append(_bars(rows, axis_name, OTHER, name, form))
     note = f"{NOTE} Units: {swatches(units)}"
-    return Figure("layers", "Layers", note, data, _layout(subject), {}, bindings, MIN_WIDTH)
+    return Figure("layers", "Layers", note, data, _layout(subject), tables, bindings, MIN_WIDTH)
 
 
 def _bars(rows: list[Any], x_axis: str, colour: Any, name: str, form: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def figure(subject: Subject) -> Figure:
     """Draw roofs and points."""
     levels = range(len(subject.report.levels))
     clock = subject.target.clock.mhz * 1e6
-    layers = [layer for layer in subject.layers if layer.macs and layer.unit in UNITS]
+    layers = [layer for layer in subject.layers if layer.macs and set(layer.unit) & set(UNITS)]
     peaks = [array_peak(subject, level) for level in levels]
     flat = {"array": peaks, "multipliers": [multiplier_peak(subject)] * len(levels)}
     window = _window(layers, len(levels), [peak for unit in flat for peak in flat[unit] if peak])
@@ -72,10 +72,10 @@ def figure(subject: Subject) -> Figure:
         bindings[f"data.{len(data)}.name"] = f"roof_name/{unit}/{{level}}"
         data.append(_line([window.left, window.right], COLOURS[unit], "solid"))
     for unit in UNITS:
-        mine = [layer for layer in layers if layer.unit == unit]
         for level in levels:
+            mine = [layer for layer in layers if layer.unit[level] == unit]
             tables |= _points(mine, unit, level, subject.report.levels[level].latency_ms, window)
-        if mine:
+        if any(unit in layer.unit for layer in layers):
             for attribute in ("x", "y", "customdata", "marker.size"):
                 bindings[f"data.{len(data)}.{attribute}"] = f"points/{unit}/{attribute}/{{level}}"
             data.append(_markers(unit))

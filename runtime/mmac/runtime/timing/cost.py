@@ -25,6 +25,7 @@ from mmac.runtime.timing.formulas import ArrayWork
 from mmac.runtime.timing.machine import At, Tile, work_of
 
 Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 ACC_BYTES = 4
 """Bytes of an accumulator; a sum is added to it by a read and a write."""
@@ -224,14 +225,18 @@ def _betas(op: Op, at: At) -> Int64:
     return betas
 
 
-def _multipliers(op: Op, at: At) -> Multipliers | None:
-    """The multipliers if they form the sums, None if the array does.
+def _multiplied(op: Op, at: At) -> Bools:
+    """[levels] whether the multipliers form the sums, and not the array."""
+    instr = mmac_of(op)
+    return np.array([instr.unit(level) == table.Unit.MULTIPLIERS for level in range(at.machine.levels)])
+
+
+def _multipliers(op: Op, at: At) -> Multipliers:
+    """The multipliers of the target.
 
     Raises:
-        ResourceError: the target has none.
+        ResourceError: it has none.
     """
-    if mmac_of(op).unit != table.Unit.MULTIPLIERS:
-        return None
     if at.target.multipliers is None:
         raise ResourceError(
             f"instruction {op.pc} (mmac)", "it runs on the multipliers", f"{at.target.name} has none",
@@ -242,10 +247,16 @@ def _multipliers(op: Op, at: At) -> Multipliers | None:
 
 @cycles(table.Mmac)
 def _mmac(op: Op, at: At) -> Any:
-    work = work_of(op, at)
-    if unit := _multipliers(op, at):
-        _check_words(op, at, unit, work)
-        return formulas.multiply_cycles(at.target, unit, work)
+    multiplied, work = _multiplied(op, at), work_of(op, at)
+    if not multiplied.any():
+        return _array_cycles(op, at, work)
+    unit = _multipliers(op, at)
+    _check_words(op, at, unit, work)
+    cycles = formulas.multiply_cycles(at.target, unit, work)
+    return cycles if multiplied.all() else np.where(multiplied, cycles, _array_cycles(op, at, work))
+
+
+def _array_cycles(op: Op, at: At, work: ArrayWork) -> Any:
     array, cell, alpha, betas = at.target.array, at.machine.cell, at.tile().alpha, _betas(op, at)
     beat, encode = formulas.beat_cycles(array, cell, alpha, betas), formulas.encode_cycles(array, cell, betas)
     raw = mmac_of(op).format == table.TermFormat.RAW
@@ -268,18 +279,29 @@ def _check_words(op: Op, at: At, unit: Multipliers, work: ArrayWork) -> None:
 
 @actions(table.Mmac)
 def _mmac_actions(op: Op, at: At) -> Counts:
+    multiplied = _multiplied(op, at)
+    counts: dict[Action, Any] = {}
+    for levels, count in ((multiplied, _multiplier_actions), (~multiplied, _array_actions)):
+        for action, number in count(op, at).items() if levels.any() else ():
+            counts[action] = counts.get(action, 0) + np.where(levels, number, 0)
+    return counts
+
+
+def _multiplier_actions(op: Op, at: At) -> Counts:
+    work, unit = work_of(op, at), _multipliers(op, at)
+    # the window of an output moves through registers: a value is read once for all channels that see it
+    values = _box_bytes(op, "x") * formulas.ceil_div(work.n, unit.units)
+    accumulators = work.m * work.channels * 2 * ACC_BYTES
+    return {
+        Action.MULTIPLY: work.products,
+        Action.TERM_STORE: formulas.unit_weights(unit, work),
+        Action.DATA_TERM: values * _betas(op, at),
+        Action.SCRATCHPAD: at.tile().scratchpad_bytes(mmac_of(op).format) + values + accumulators,
+    }
+
+
+def _array_actions(op: Op, at: At) -> Counts:
     work, tile, betas = work_of(op, at), at.tile(), _betas(op, at)
-    if unit := _multipliers(op, at):
-        # the window of an output moves through registers: a value is read once for all channels that see it
-        values = _box_bytes(op, "x") * formulas.ceil_div(work.n, unit.units)
-        return {
-            Action.MULTIPLY: work.products,
-            Action.TERM_STORE: formulas.unit_weights(unit, work),
-            Action.DATA_TERM: values * betas,
-            Action.SCRATCHPAD: tile.scratchpad_bytes(mmac_of(op).format)
-            + values
-            + work.m * work.channels * 2 * ACC_BYTES,
-        }
     array, cell = at.target.array, at.machine.cell
     words = formulas.group_words(cell, tile.alpha) * work.channels * work.g
     # Weights are read once and broadcast to the blocks that split the pixels, each of which stores its own copy; data

@@ -168,7 +168,7 @@ class _Builder:
 
     def _unit(self, instr: Instr) -> Track | None:
         if isinstance(instr, table.Mmac):
-            return self.units[table.Unit(instr.unit).name.lower()]
+            return self.units[instr.unit(self.level).name.lower()]
         if isinstance(instr, table.StoreAcc):
             return self.units["requantizer"]
         vector = instr.queue == Queue.COMPUTE and not isinstance(instr, table.SyncCompute)

@@ -74,7 +74,8 @@ class Facts:
         work = work_of(self.group.op, at)
         alpha, beta = self._at_level(at.tile().alpha), self._at_level(at.machine.betas[instr.layer])
         add = self.columns.update
-        if instr.unit == table.Unit.MULTIPLIERS and target.multipliers:
+        unit = instr.unit(self.level)
+        if unit == table.Unit.MULTIPLIERS and target.multipliers:
             capacity, used = target.multipliers.units * target.multipliers.taps, self._of(Action.MULTIPLY)
         else:
             capacity, used = target.cell_count, self._of(Action.CELL_CYCLE)
@@ -85,7 +86,7 @@ class Facts:
             add(blocks=blocks.tolist(), rounds=[self.rounds] * len(alpha), passes=passes.tolist())
             add(beat_cycles=formulas.beat_cycles(target.array, cell, alpha, beta).tolist())
         add(alpha=alpha.tolist(), beta=beta.tolist(), gamma=(alpha * beta).tolist())
-        add(unit=[table.Unit(instr.unit).name.lower()] * len(alpha))
+        add(unit=[unit.name.lower()] * len(alpha))
         add(utilization=np.round(used / (capacity * np.maximum(1, self.cycles)), 4).tolist())
 
     def _deal(self, work: ArrayWork, instr: table.Mmac, blocks: int) -> None:

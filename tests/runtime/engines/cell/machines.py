@@ -74,7 +74,7 @@ class Case:
         kind = table.TermFormat.RAW if work.raw else table.TermFormat.PLAIN
         split_m, split_n, split_k = work.splits
         instr = table.Mmac(
-            x=0, y=1, act=0, wgt=1, acc=2, layer=0, format=kind, unit=unit,
+            x=0, y=1, act=0, wgt=1, acc=2, layer=0, format=kind, multipliers=int(unit),
             split_m=split_m, split_n=split_n, split_k=split_k,
         )  # fmt: skip
         conv = table.Conv(

@@ -54,10 +54,14 @@ def test_tiled_layers_on_the_array(layer: Layer, shape: tuple[int, int, int], sp
     check_layer(layer, target(*shape), "mmac", split)
 
 
-@given(layers(), st.sampled_from([Multipliers(1, 9, 2000), Multipliers(5, 4, 2000), Multipliers(128, 1, 2000)]))
-@settings(max_examples=10)
-def test_tiled_layers_on_the_multipliers(layer: Layer, unit: Multipliers) -> None:
-    check_layer(layer, target(multipliers=unit), "mmac", {"unit": table.Unit.MULTIPLIERS})
+@given(
+    layers(),
+    st.sampled_from([Multipliers(1, 9, 2000), Multipliers(5, 4, 2000), Multipliers(128, 1, 2000)]),
+    st.integers(1, 0b11),
+)
+@settings(max_examples=12)
+def test_tiled_layers_on_the_multipliers_at_some_levels(layer: Layer, unit: Multipliers, levels: int) -> None:
+    check_layer(layer, target(multipliers=unit), "mmac", {"multipliers": levels})
 
 
 SHAPES: dict[str, tuple[tuple[int, ...], Window, int]] = {
@@ -93,7 +97,7 @@ def test_boxes_that_start_anywhere(first: int, size: int, unit: table.Unit, kind
     rng = np.random.default_rng(7)
     program = one_layer(rng.integers(-99, 99, (4, 1, 1, 20)), (1, 3, 3), (Level(8, 2),), window=Window(), groups=2,
                         kind=kind)  # fmt: skip
-    program = with_channels(with_fields(program, unit=unit, split_n=2, split_k=2), first, size)
+    program = with_channels(with_fields(program, multipliers=int(unit), split_n=2, split_k=2), first, size)
     verify(program)
     x = rng.integers(0, 256, (1, 3, 3, 40)).astype(np.uint8)
     machine = target(2, 2, 2, rankers=3, multipliers=Multipliers(2, 7, 12))

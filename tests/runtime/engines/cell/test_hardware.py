@@ -55,7 +55,7 @@ def test_a_pipeline_without_room() -> None:
 
 def test_multipliers_that_are_not_there() -> None:
     program = one_layer(np.ones((4, 1, 1, 4), int), (1, 2, 2), PAPER_LEVELS, window=Window())
-    nodes = structure.parse(with_fields(program, unit=table.Unit.MULTIPLIERS).code)[:-1]
+    nodes = structure.parse(with_fields(program, multipliers=1).code)[:-1]
     Hardware(target(multipliers=Multipliers(1, 1, 16)), "mmac").check(nodes, program.plan.layers, 0)
     with pytest.raises(ResourceError, match=r"target vc707: it has no multipliers; .*; compile it for this target"):
         Hardware(target(), "mmac").check(nodes, program.plan.layers, 0)

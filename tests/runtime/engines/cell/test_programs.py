@@ -58,7 +58,7 @@ def compiled(tmp_path_factory):
 )
 def test_cycles_are_those_of_the_analysis(name, target, mac, compiled):
     program = compiled(name, target)
-    units = {instr.unit for instr in program.code if isinstance(instr, table.Mmac)}
+    units = {instr.unit(0) for instr in program.code if isinstance(instr, table.Mmac)}
     assert units == ({table.Unit.ARRAY} if target == "array" else set(table.Unit))
     for level, expected in enumerate(analyse(program, TARGETS[target], mac).cycles):
         assert cycles(program, TARGETS[target], level, mac) == expected

@@ -91,6 +91,6 @@ class CellMachine(Machine):
         pixels = acc[inside[:3]]
         sums = np.ascontiguousarray(pixels.reshape(-1, acc.shape[3]).T)
         work = work_of(op, self.indices, self.level)
-        cycles, _ = self.hardware.multiply(instr.unit, work, read(self, op, instr), sums)
+        cycles, _ = self.hardware.multiply(instr.unit(self.level), work, read(self, op, instr), sums)
         pixels[...] = sums.T.reshape(pixels.shape)
         self.durations[op.pc, tuple(self.indices)] = cycles

@@ -60,7 +60,7 @@ class Hardware:
                 "a first register, the last partial sum and the accumulator take a cycle each",
             )  # fmt: skip
 
-    def multiply(self, unit: int, work: Work, operands: Operands, acc: Int) -> tuple[int, Counts]:
+    def multiply(self, unit: table.Unit, work: Work, operands: Operands, acc: Int) -> tuple[int, Counts]:
         """Execute one `mmac`: add its sums to `acc`, int32 [channel of the box, pixel].
 
         Returns:
@@ -111,9 +111,9 @@ class Hardware:
         if not isinstance(node.instr, table.Mmac):
             return 0
         budgets = layers[node.instr.layer].levels[level]
-        return self.steps(node.instr.unit, whole_work(node, node.instr), budgets.alpha, budgets.beta)
+        return self.steps(node.instr.unit(level), whole_work(node, node.instr), budgets.alpha, budgets.beta)
 
-    def steps(self, unit: int, work: Work, alpha: int, beta: int) -> int:
+    def steps(self, unit: table.Unit, work: Work, alpha: int, beta: int) -> int:
         """About how many register steps one `mmac` takes."""
         if work.is_empty:
             return 0

@@ -43,14 +43,14 @@ class _Durations:
         self.program, self.hardware, self.level = program, hardware, level
         self.machine = Machine(program, hardware.target, hardware.mac)
         self.loads = bind_weights(parse(program.code))
-        self.known: dict[tuple[int, Work, int, int], int] = {}
+        self.known: dict[tuple[table.Unit, Work, int, int], int] = {}
         self.steps = 0
 
     def __call__(self, op: Op, indices: tuple[int, ...]) -> int | None:
         """Cycles of an `mmac` in an iteration; None for other instructions."""
         if not isinstance(op.instr, table.Mmac):
             return None
-        work, unit = work_of(op, indices, self.level), op.instr.unit
+        work, unit = work_of(op, indices, self.level), op.instr.unit(self.level)
         alpha, beta = self._alpha(op, indices), self.program.plan.layers[op.instr.layer].levels[self.level].beta
         key = unit, work, alpha, beta
         if key not in self.known:
