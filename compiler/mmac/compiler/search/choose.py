@@ -103,7 +103,7 @@ class Chooser:
     def _cheapest(self) -> dict[str, Level]:
         """Of each layer the option that costs least at the lowest level; of several the one that errs least."""
         layers, errors = self._prediction.layers, self._prediction.errors
-        costs = self._prediction.costs[0].min(axis=0)
+        costs = self._prediction.costs[0]
         least = costs <= costs.min(axis=1, keepdims=True) * (1 + 1e-9)
         chosen = np.where(least, errors, np.inf).argmin(axis=1)
         return {layer.name: layer.options[option] for layer, option in zip(layers, chosen, strict=True)}
