@@ -164,6 +164,16 @@ def test_bad_options(arguments, folder, monkeypatch, options, status, text):
     assert result.stdout == ""
 
 
+def test_a_file_is_named_once(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", image=np.full_like(images(2), np.nan))
+    line = ("compare", folder / "net.onnx", folder / "net.mmac", "--data")
+    assert "error: data.npz: 'image': nan among the samples" in mmac(*line, "data.npz").stderr
+    missing = mmac(*line, "data")
+    assert missing.exit_code == 2
+    assert "error: data: cannot be read (No such file or directory)" in missing.stderr
+
+
 def test_labels_beside_the_samples_do_not_count(arguments, document, tmp_path):
     model, program, *_ = arguments
     np.savez(tmp_path / "labelled.npz", image=images(4), labels=np.arange(4), seed=np.array(3))

@@ -84,13 +84,15 @@ class Command(click.Command):
             raise _with_option(ctx, error) from error
 
 
+_LIMITS = ("--max-latency", "--max-energy", "--min-sqnr")
+
 _OPTIONS = {
     "cell": ("--mac",),
     "jobs": ("--jobs",),
     "level": ("--level", "--levels"),
     "levels": ("--levels",),
-    "limit": (limits := ("--max-latency", "--max-energy", "--min-sqnr")),
-    "limits": limits,
+    "limit": _LIMITS,
+    "limits": _LIMITS,
     "mean": ("--mean",),
     "metric": ("--metric",),
     "pass": ("--after", "--diff"),

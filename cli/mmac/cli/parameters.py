@@ -120,11 +120,11 @@ def naming(budgets: str | None = None, samples: str | None = None) -> Iterator[N
     try:
         yield
     except (MalformedError, UsageError) as error:
-        about = {"budget of ": budgets, "calibration data": samples, "data": samples}
-        files = [path for start, path in about.items() if path is not None and error.where.startswith(start)]
-        if not files:
+        about = re.match(r"(budget of|calibration data|data)( ['\"]|$)", error.where)
+        path = None if about is None else budgets if about[1] == "budget of" else samples
+        if path in (None, error.where):  # it may itself be called data
             raise
-        raise MalformedError(f"{files[0]}: {error.where}", error.found, error.allowed, error.hint) from None
+        raise MalformedError(f"{path}: {error.where}", error.found, error.allowed, error.hint) from None
 
 
 def parse_dims(texts: Sequence[str]) -> dict[str, int]:

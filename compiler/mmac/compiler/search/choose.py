@@ -117,8 +117,10 @@ class Chooser:
             over = self._totals(priced.report) > bounds * (1 + _CLOSE)
             if not over.any():
                 return priced
-            if (rungs[over] < 0).all():
+            if (rungs < 0).all():
                 return None
+            if (rungs[over] < 0).all():  # what a level costs depends on the others too
+                rungs = (rungs - 1) // 2
             rungs = np.minimum.accumulate(np.where(over, np.maximum(rungs - 1, -1), rungs)[::-1])[::-1]
 
     def least_error(
