@@ -80,7 +80,7 @@ def test_a_limit_below_the_lightest_choice():
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 4), st.data())
 @settings(max_examples=25, deadline=None)
-def test_a_level_that_is_held_to_its_options(seed, layers, levels, data):
+def test_a_level_that_is_held_to_one_option(seed, layers, levels, data):
     """The others keep below and above it."""
     free = problem(seed, layers, levels)
     level = data.draw(st.integers(0, levels - 1))

@@ -20,7 +20,7 @@ from mmac.runtime.report import Report
 
 Float64 = npt.NDArray[np.float64]
 
-_ROUNDS = 4
+_ROUNDS = 6
 """Programs to learn costs from, at most."""
 _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
@@ -28,8 +28,10 @@ _TEMPERS = (1.0, 0.7)
 """Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
 _DOUBT = 0.7
 """Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
-_WORK, _MOST_TRIALS = 2e11, 6
+_WORK, _MOST_TRIALS = 2e11, 10
 """Multiply-accumulates spent on measuring such plans, about, and how many there are at most."""
+_WORTH = 1.05
+"""How much better another plan's level has to be, to be taken over."""
 _MARGIN = 0.7
 """By how much a limit on errors may be missed in thought, in powers of what is measured."""
 
@@ -131,27 +133,31 @@ class Chooser:
         Args:
             limits: one per level.
             units: error of a uniform level at each limit, in which errors are compared between levels.
-            start: plans that keep the limits. Levels at which nothing better is found are held to them.
+            start: plans that keep the limits. Levels at which nothing better is found keep them.
             names: of the levels; None to name them after the plans.
         """
         bounds = np.array(limits)
         best, errors = start, np.full(len(limits), np.inf)
+        seen = [start]
         random = np.random.default_rng(0)
         shape = len(limits), len(self._subject.layers)
         believed, power = np.zeros(shape), _TEMPERS[0]
         count = len(_TEMPERS) + self._trials(len(limits))
         for number in range(count):
+            held: Mapping[int, list[int]] = {}
             if number < len(_TEMPERS):
                 tried, tried_power = np.zeros(shape), _TEMPERS[number]
                 self._prediction.forget()
             else:
                 doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
                 tried, tried_power = believed + doubt, power
-            held = self._held(best, start) if number >= len(_TEMPERS) else {}
+                if number % 2:  # not always, as it is not always possible
+                    tried, held = believed, self._held(best, seen)
             priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, names)
             if priced is None:
                 continue
             found = self._measured(priced, f"measure plans {number + 1}/{count}")
+            seen.append(found)
             better = found.errors < errors
             if number < len(_TEMPERS) and (found.errors / units).mean() < (errors / units).mean():
                 power, better = tried_power, np.ones(len(limits), np.bool_)
@@ -161,11 +167,13 @@ class Chooser:
                 best = found
         return best
 
-    def _held(self, best: Choice, start: Choice) -> dict[int, list[int]]:
-        """Options of the levels at which the plan of the start is better than the best one found, to be kept to."""
+    def _held(self, best: Choice, seen: Sequence[Choice]) -> dict[int, list[int]]:
+        """Options of the levels at which another plan was better than the best one, to be kept to."""
+        errors = np.stack([choice.errors for choice in seen])
+        of = [seen[number].plans for number in errors.argmin(axis=0)]
         return {
-            int(level): [layer.index(start.plans[layer.name][level]) for layer in self._subject.layers]
-            for level in np.flatnonzero(best.errors > start.errors)
+            int(level): [layer.index(of[level][layer.name][level]) for layer in self._subject.layers]
+            for level in np.flatnonzero(best.errors > errors.min(axis=0) * _WORTH)
         }
 
     def _trials(self, levels: int) -> int:
@@ -242,6 +250,7 @@ class Chooser:
         """The best plans that keep the limits as compiled."""
         best: _Priced | None = None
         squeezed = bounds.copy()
+        tried: list[bytes] = []
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
             thought = self._prediction.under_costs(squeezed, units, errors, held)
@@ -249,6 +258,9 @@ class Chooser:
             if isinstance(nested, int):
                 self._prediction.doubt()
                 continue
+            tried.append(nested.chosen.tobytes())
+            if tried.count(tried[-1]) > 2:
+                break
             priced = self._compiled(nested, names)
             used = self._totals(priced.report) / bounds
             if (used <= 1 + _CLOSE).all():

@@ -176,14 +176,15 @@ def _sweep(problem: Problem, start: Ints) -> Ints | None:
 def _loosest(problem: Problem) -> Ints:
     """[levels, layers] options between which each level, beginning with the strictest, may have any.
 
-    Where a level has a single option, as it is held to it, those below may not have more.
+    Where a level is held to what is below some option, those below it are too.
     """
     ends = [len(layer.options) - 1 if problem.rising else 0 for layer in problem.layers]
     loosest = np.tile(np.array(ends, np.int64), (len(problem.limits), 1))
-    possible = np.isfinite(problem.weights)
-    single, only = possible.sum(axis=2) == 1, possible.argmax(axis=2)
     if problem.rising:
-        for level in reversed(range(len(loosest))):
-            above = loosest[min(level + 1, len(loosest) - 1)]
-            loosest[level] = np.where(single[level], only[level], above)
+        possible = np.isfinite(problem.weights)
+        most = (possible & (problem.below | ~possible[..., None]).all(axis=2)).argmax(axis=2)
+        for level in reversed(range(len(loosest) - 1)):
+            above = loosest[level + 1]
+            loosest[level] = np.where(most[level] == ends, above, most[level])
+        loosest[-1] = most[-1]
     return loosest

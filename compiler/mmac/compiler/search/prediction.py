@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from mmac.isa.plan import Level
 Float64 = npt.NDArray[np.float64]
 
 _STEP = 3.0
-"""Most that one program corrects the cost of a layer by, either way."""
+"""Most that programs correct the cost of a layer by, either way."""
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Prediction:
     floor: float
     table: Table
     levels: int
-    _corrections: Float64 = field(init=False)
+    _near: Float64 = field(init=False)
+    _known: Float64 = field(init=False)
     _rest: Float64 = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,17 +46,22 @@ class Prediction:
 
     def forget(self) -> None:
         """Believe the table of costs again."""
-        self._corrections = np.ones((self.levels, len(self.layers)))
+        self._near = np.ones((self.levels, len(self.layers)))
+        self._known = np.full((self.levels, *self._table.shape), np.nan)
         self._rest = np.full(self.levels, self.table.rest)
 
     def doubt(self) -> None:
         """Forget half of what programs have told: a layer's cost at one level depends on its budgets at all others."""
-        self._corrections = np.sqrt(self._corrections)
+        self._near, self._known = np.sqrt(self._near), np.sqrt(self._known)
+
+    @cached_property
+    def _table(self) -> Float64:
+        return padded(self.table.options, np.inf)
 
     @property
     def costs(self) -> Float64:
         """[levels, layers, options]."""
-        return np.asarray(self._corrections[..., None] * padded(self.table.options, np.inf))
+        return np.asarray(np.where(np.isnan(self._known), self._near[..., None], self._known) * self._table)
 
     def cheapest(self) -> float:
         """What the cheapest plan costs, at the lowest level."""
@@ -63,16 +70,14 @@ class Prediction:
     def under_costs(self, limits: Float64, units: Float64, errors: Float64, held: Mapping[int, list[int]]) -> Problem:
         """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`.
 
-        Levels in `held` have these options of the layers and no others.
+        Levels in `held` have at most these options of the layers.
         """
-        costs = self.costs
-        values = errors.copy()
-        for level, options in held.items():
-            others = np.ones(costs.shape[1:], np.bool_)
-            others[np.arange(len(options)), options] = False
-            costs[level, others] = values[level, others] = np.inf
         offsets = np.full(self.levels, self.floor)
-        return Problem(self.layers, values, costs, offsets, units, limits - self._rest)
+        problem = Problem(self.layers, errors.copy(), self.costs, offsets, units, limits - self._rest)
+        for level, options in held.items():
+            others = ~problem.below[np.arange(len(options)), :, options]
+            problem.values[level, others] = problem.weights[level, others] = np.inf
+        return problem
 
     def under_errors(self, limits: Float64) -> Problem:
         """Least cost under limits on the errors."""
@@ -82,12 +87,12 @@ class Prediction:
         return Problem(self.layers, costs, errors, self._rest, units, limits - self.floor, rising=False)
 
     def learn(self, nested: Nested, found: Costs) -> None:
-        """Correct the costs by those of a program that has these plans."""
+        """Correct the costs by those of a program that has these plans: those of a layer's other options by half."""
         every = np.arange(len(self.layers))
         for level, chosen in enumerate(nested.chosen):
-            expected = self.costs[level, every, chosen]
-            ratio = found.layers[:, level] / np.maximum(expected, 1e-12)
-            self._corrections[level] *= np.clip(ratio, 1 / _STEP, _STEP)
+            ratio = found.layers[:, level] / np.maximum(self._table[every, chosen], 1e-12)
+            self._known[level, every, chosen] = np.clip(ratio, 1 / _STEP, _STEP)
+            self._near[level] = np.sqrt(self._known[level, every, chosen])
         self._rest = found.rest
 
     def plans(self, nested: Nested) -> dict[str, tuple[Level, ...]]:

@@ -84,12 +84,14 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     """
     tiles = _tiles(shape, target, name)
     splits = _splits(shape, target.array)
+    compared = _compared(shape)
     # integers have to be ranked on their way to the array
     formats = (TermFormat.RAW, TermFormat.CODED) if shape.format == TermFormat.RAW else (shape.format,)
     shapes = [replace(shape, format=each) for each in formats]
-    cost = np.stack([np.minimum(*_cost(each, target, tiles, splits, _compared(shape))) for each in shapes])
+    cost = np.stack([np.minimum(*_cost(each, target, tiles, splits, compared)) for each in shapes])
     # equally good at every level: by how much each level is slower than it could be, added up
-    regret = (cost / cost.min(axis=(0, 2, 3, 4), keepdims=True)).sum(axis=1)
+    weight = np.reshape(list(compared.values()), (-1, 1, 1, 1))
+    regret = (weight * (cost / cost.min(axis=(0, 2, 3, 4), keepdims=True))).sum(axis=1)
     kind, order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
     low, high = (int(cost[kind, level, order, tile, split]) for level in (0, -1))
     shape = shapes[kind]
@@ -262,11 +264,21 @@ def _cost(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, levels: 
     return found[..., :-1], found[..., -1:]
 
 
-def _compared(shape: LayerShape) -> list[int]:
-    """Levels at which mappings are compared, ends of the usual ones included: costs are nearly linear in between."""
-    last = len(shape.usual) - 1
-    some = [shape.usual[last * i // (_LEVELS - 1)] for i in range(_LEVELS)]
-    return sorted({shape.budgets[level]: level for level in some}.values())
+def _compared(shape: LayerShape) -> dict[int, int]:
+    """Levels at which mappings are compared, and how many of the usual levels each stands for.
+
+    Both ends are among them: costs are nearly linear in between.
+    """
+    alike: dict[tuple[int, int], list[int]] = {}
+    for level in shape.usual:
+        alike.setdefault(shape.budgets[level], []).append(level)
+    kinds = list(alike.values())
+    chosen = sorted({(len(kinds) - 1) * i // (_LEVELS - 1) for i in range(_LEVELS)})
+    counts = dict.fromkeys((kinds[number][0] for number in chosen), 0)
+    for number, levels in enumerate(kinds):
+        nearest = chosen[int(np.abs(np.subtract(chosen, number)).argmin())]
+        counts[kinds[nearest][0]] += len(levels)
+    return counts
 
 
 def _products(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, level: int) -> tuple[Ints, Ints]:
