@@ -87,14 +87,21 @@ def test_levels(arguments, option, names):
 
 def test_a_damaged_layer_is_named(arguments, damaged):
     model, _, *data = arguments
-    result = mmac("compare", model, damaged, *data, "--level", "14x2")
-    assert result.exit_code == 0
+    result = mmac("compare", model, damaged, *data, "--level", "14x2", "--fail-below", 200)
+    assert result.exit_code == 6
+    assert re.fullmatch(
+        rf"error: {damaged}: layer 'conv2' at 14x2: [\d,]+ of [\d,]+ integers are wrong; those of the compiled model; "
+        "compile the model again, or give the model that the program is from\n",
+        result.stderr,
+    )
     assert re.match(
         r"first layer that goes wrong: conv2 \(Conv\) at 14x2: [\d,]+ of [\d,]+ integers are not what the compiled "
         r"model gives; the program is damaged, or was compiled from another model$",
         result.stdout.splitlines()[-1],
     )
-    found = json.loads(mmac("compare", model, damaged, *data, "--level", "14x2", "--json").stdout)
+    result = mmac("compare", model, damaged, *data, "--level", "14x2", "--json")
+    assert result.exit_code == 6
+    found = json.loads(result.stdout)
     assert found["first_wrong"]["layer"] == "conv2"
 
 
@@ -157,6 +164,23 @@ def test_bad_options(arguments, folder, monkeypatch, options, status, text):
     assert result.stdout == ""
 
 
+def test_a_file_is_named_once(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", image=np.full_like(images(2), np.nan))
+    line = ("compare", folder / "net.onnx", folder / "net.mmac", "--data")
+    assert "error: data.npz: 'image': nan among the samples" in mmac(*line, "data.npz").stderr
+    missing = mmac(*line, "data")
+    assert missing.exit_code == 2
+    assert "error: data: cannot be read (No such file or directory)" in missing.stderr
+
+
+def test_labels_beside_the_samples_do_not_count(arguments, document, tmp_path):
+    model, program, *_ = arguments
+    np.savez(tmp_path / "labelled.npz", image=images(4), labels=np.arange(4), seed=np.array(3))
+    result = mmac("compare", model, program, "--data", tmp_path / "labelled.npz", "--json")
+    assert json.loads(result.stdout) == document
+
+
 def test_data_are_required(folder):
     result = mmac("compare", folder / "net.onnx", folder / "net.mmac")
     assert result.exit_code == 2
@@ -166,8 +190,8 @@ def test_data_are_required(folder):
 @pytest.mark.parametrize(
     ("arrays", "text"),
     [
-        ({"picture": images(1)}, "data: arrays ['picture']; one for each of ['image']"),
-        ({"image": images(1)[..., :7]}, "data 'image': samples of shape [3, 8, 7]; [3, 8, 8]"),
+        ({"picture": images(1)}, "bad.npz: data: no array for input 'image' among 'picture'; an array"),
+        ({"image": images(1)[..., :7]}, "bad.npz: data 'image': samples of shape [3, 8, 7]; [3, 8, 8]"),
         ({"image": images(1).astype(np.float64)}, "data 'image': type float64; float32"),
     ],
 )

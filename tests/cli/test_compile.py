@@ -124,6 +124,10 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "empty.npz").write_bytes(b"")
     (path / "syntax.toml").write_text("[x")
     (path / "list.json").write_text("[1]")
+    (path / "list.json.toml").write_text('{"conv2": {"alpha": 8}}')
+    (path / "syntax.json").write_text("[conv2]\nalpha = 8")
+    (path / "twice.json").write_text('{"conv2": {"alpha": 8, "beta": 2, "alpha": 9}}')
+    (path / "comment.toml").write_text("# nothing")
     (path / "number.toml").write_text("conv0 = 3")
     (path / "layer.toml").write_text("[nothing]\nalpha = 8")
     (path / "alpha.toml").write_text("[conv2]\nalpha = 65")
@@ -150,9 +154,9 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, ["{bad}/unbound.onnx"], "--dim height=N"),
         (2, ["{folder}/net.onnx", "--dim", "size=3"], "--dim size: no input has such a dimension"),
         (2, ["{folder}/net.onnx", "--dim", "batch"], "--dim 'batch': not a name and a number; NAME=N"),
-        (2, ["{folder}/net.onnx", "--levels", "8y2"], "level '8y2': not a level; ALPHAxBETA"),
-        (2, ["{folder}/net.onnx", "--levels", "99x2"], "level '99x2': out of range"),
-        (2, ["{folder}/net.onnx", "--levels", "10x2,8x2"], "levels: 10x2 is followed by 8x2"),
+        (2, ["{folder}/net.onnx", "--levels", "8y2"], "--levels '8y2': not a level; ALPHAxBETA"),
+        (2, ["{folder}/net.onnx", "--levels", "99x2"], "--levels '99x2': out of range"),
+        (2, ["{folder}/net.onnx", "--levels", "10x2,8x2"], "--levels: 10x2 is followed by 8x2"),
         (2, ["{folder}/net.onnx", "--calibration", "{bad}/no.npz"], "no.npz: cannot be read"),
         (2, ["{folder}/net.onnx", "--calibration", "{bad}/nothing"], "nothing: no .npz or .npy file in it"),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/name.npz"], "calibration data: "),
@@ -166,7 +170,25 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/truncated.npz"], "truncated.npz: does not hold arrays"),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/empty.npz"], "empty.npz: neither an .npz nor an .npy file"),
         (2, ["{folder}/net.onnx", "--budgets", "{bad}/no.toml"], "no.toml: cannot be read"),
-        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.toml"], "syntax.toml: not TOML or JSON"),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.toml"], "syntax.toml: not TOML: "),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/list.json.toml"], "list.json.toml: not TOML: Invalid statement"),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/list.json.toml"],
+            "(at line 1, column 1); one table per layer, in TOML; the name of a JSON file has to end in .json",
+        ),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/syntax.json"], "syntax.json: not JSON: "),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/syntax.json"],
+            "line 1 column 2 (char 1); one table per layer, in",
+        ),
+        (
+            4,
+            ["{folder}/net.onnx", "--budgets", "{bad}/twice.json"],
+            "twice.json: 'alpha' is there twice; each key once",
+        ),
+        (4, ["{folder}/net.onnx", "--budgets", "{bad}/comment.toml"], "comment.toml: no budgets in it; one table per"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/list.json"], "list.json: a list"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/number.toml"], "number.toml: conv0: 3"),
         (4, ["{folder}/net.onnx", "--budgets", "{bad}/layer.toml"], "layer.toml: budget of 'nothing': no array layer"),
@@ -190,7 +212,7 @@ def bad(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/large.npz"], "large.npz: 'image': "),
         (4, ["{folder}/net.onnx", "--calibration", "{bad}/nan.npz"], "nan.npz: 'image': nan among the samples"),
         (2, ["{folder}/net.onnx", "--dim", "batch=1", "--dim", "batch=2"], "--dim 'batch=2': batch is given twice"),
-        (2, ["{folder}/net.onnx", "--target", "vc708"], "target 'vc708': no such target; vc707"),
+        (2, ["{folder}/net.onnx", "--target", "vc708"], "error: --target 'vc708': no such target; vc707"),
         (4, ["{folder}/net.onnx", "--target", "{bad}/target.toml"], "target.toml: 'part' is missing"),
     ],
 )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +20,7 @@ from mmac.compiler.evaluation import dataset
 from mmac.isa.container import load
 from mmac.isa.plan import PAPER_LEVELS
 from tests.cli.conftest import images, net
-from tests.commands import mmac
+from tests.commands import environment, mmac
 
 NAMES = [str(level) for level in PAPER_LEVELS]
 COUNT = 6
@@ -94,14 +99,18 @@ def test_images(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "arguments", "message"),
     [
-        (2, ["--data", "no.npz"], "no.npz: cannot be read"),
+        (
+            2,
+            ["--data", "no"],
+            "no: cannot be read (No such file or directory); an NPZ file of samples and labels, or a",
+        ),
         (2, ["--data", "other.npz"], "other.npz: no array 'labels' in it; there are 'image', 'y'; say which holds"),
         (4, ["--data", "other.npz", "--labels", "y"], "labels: float64[6]; one whole number for each sample"),
         (4, ["--data", "cli_metrics.py"], "cli_metrics.py: neither an .npz nor an .npy file"),
         (2, ["--data", "empty"], "empty: no images; one folder for each class, with images in it"),
         (2, ["--data", "data.npz", "--resize", "8"], "data.npz: arrays are taken as they are"),
         (2, ["--data", "empty", "--mean", "1;2"], "--mean: '1;2'; numbers with commas between them"),
-        (2, ["--data", "data.npz", "--metric", "top5"], "metric 'top5': there are 5 classes; more than 5 classes"),
+        (2, ["--data", "data.npz", "--metric", "top5"], "--metric 'top5': there are 5 classes; more than 5 classes"),
         (2, ["--data", "data.npz", "--metric", "cli_metrics:none"], "no function none in cli_metrics; fails, spread"),
         (
             1,
@@ -109,10 +118,16 @@ def test_images(folder: Path, tmp_path: Path) -> None:
             "cli_metrics:fails: raised ValueError: no such luck",
         ),
         (4, ["--data", "data.npz", "--metric", "cli_metrics:text"], "metric cli_metrics:text: returned a str"),
-        (2, ["--data", "data.npz", "--level", "9x9"], "level '9x9': out of range"),
-        (2, ["--data", "data.npz", "--samples", "7"], "samples: 7; 1…6, as many as the dataset has"),
-        (2, ["--data", "data.npz", "--jobs", "0"], "jobs: 0; 1 or more processes"),
+        (2, ["--data", "no.npz", "--level", "99x9"], "--level '99x9': out of range"),
+        (2, ["--data", "no.npz", "--target", "none"], "--target 'none': no such target"),
+        (2, ["--data", "data.npz", "--samples", "7"], "--samples: 7; 1…6, as many as the dataset has"),
+        (2, ["--data", "data.npz", "--jobs", "0"], "mmac evaluate --jobs: 0 is not in the range x>=1"),
         (4, ["--data", "data.npz", "--model", "data.npz"], "data.npz: onnxruntime refuses it"),
+        (
+            2,
+            ["--data", "data.npz", "--model", "none.onnx"],
+            "none.onnx: cannot be read (No such file or directory); the",
+        ),
         (2, [], "mmac evaluate: Missing option '--data'"),
     ],
 )
@@ -124,6 +139,30 @@ def test_errors(
     assert (result.exit_code, result.stdout) == (status, "")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.4, 2])
+def test_ctrl_c_ends_all_processes_at_once(folder: Path, tmp_path: Path, delay_s: float) -> None:
+    count = 20_000
+    np.savez(tmp_path / "many.npz", image=np.resize(images(4), (count, 3, 8, 8)), labels=np.zeros(count, np.int64))
+    line = ["evaluate", folder / "net.mmac", "--data", tmp_path / "many.npz", "--jobs", 2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mmac.cli", *map(str, line)],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while len(children.read_text().split()) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        begin = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr.strip()) == (130, "error: interrupted")
+    assert time.monotonic() - begin < 5
 
 
 def test_traceback_of_a_function(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

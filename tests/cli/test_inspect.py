@@ -40,12 +40,36 @@ def test_text_after_each_pass(folder: Path, name: str) -> None:
     stage, _ = run_passes(folder / "net.onnx", Options(calibration={"image": images(4)}), name)
     if name == "budget":
         plan, rest = result.stdout.split("model ", 1)
-        assert [line.split()[0] for line in plan.splitlines()] == ["layer", "conv0", "conv2", "gemm5"]
+        assert [line.split()[0] for line in plan.splitlines()] == ["layer", "#0", "#1", "#2"]
         assert "first or last layer" in plan
+        assert mmac(*of(folder, "--plan")).stdout == plan
         assert f"model {rest}" == stages.to_text(stage)
     else:
         assert result.stdout == stages.to_text(stage)
     assert max(map(len, result.stdout.splitlines())) < 1000, "no weights in the text"
+
+
+def test_groups_with_budgets_of_their_own_are_explained(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "spend.toml").write_text('["#1"]\nalpha = 8\nspend = "largest"\n')
+    text = mmac(*of(folder, "--plan", "--levels", "8x2", "--budgets", tmp_path / "spend.toml")).stdout
+    row = next(line for line in text.splitlines() if line.startswith("#1"))
+    assert "≤ " in row
+    assert text.splitlines()[-1].startswith("≤ 17x2 (8.0): groups of weights have budgets of their own")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--after", "budget"), "--plan: given with --after; --plan alone"),
+        (("--level", "8x2"), "--plan: given with --level"),
+        (("--format", "json"), "--plan: given with --format json"),
+    ],
+)
+def test_plan_stands_alone(folder: Path, options: tuple[str, ...], message: str) -> None:
+    result = mmac(*of(folder, "--plan", *options))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "is a program, whose plan is shown anyway" in mmac("inspect", folder / "net.mmac", "--plan").stderr
 
 
 @pytest.mark.parametrize("name", PASS_NAMES)
@@ -102,9 +126,9 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
     result = mmac("inspect", folder / "net.mmac")
     assert result.exit_code == 0
     assert "input image: float32[1,3,8,8]\noutput scores: float32[1,5]\n" in result.stdout
-    plan = next(line for line in result.stdout.splitlines() if line.startswith("conv2 "))
-    assert plan.split()[1:] == ["8x2", "10x2", "12x2", "14x2", "14x3", "16x3", "18x3", "20x3"]
-    assert "layers at 20x3:" in result.stdout
+    plan = next(line for line in result.stdout.splitlines() if line.startswith("#1 "))
+    assert plan.split()[1:] == ["conv2", "8x2", "10x2", "12x2", "14x2", "14x3", "16x3", "18x3", "20x3"]
+    assert "layers at 20x3" in result.stdout
     after = result.stdout.partition("predicted for vc707 (SQNR at the outputs, on calibration samples):\n")[2]
     costs = estimate(load(folder / "net.mmac")).levels
     for line, key, digits in zip(
@@ -122,8 +146,8 @@ def test_a_program(folder: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "mmac inspect: no file is given; MODEL.onnx, PROGRAM.mmac or --list-passes"),
-        (["{net}", "--after", "magic"], "pass 'magic': no such pass; import, fold, "),
-        (["{net}", "--diff", "magic"], "pass 'magic': no such pass; import, fold, "),
+        (["{net}", "--after", "magic"], "--after 'magic': no such pass; import, fold, "),
+        (["{net}", "--diff", "magic"], "--diff 'magic': no such pass; import, fold, "),
         (["{net}", "--diff", "fold", "--after", "fold"], "--after and --diff: both are given"),
         (["{net}", "--diff", "fold", "--format", "json"], "--diff: --format json; --format text"),
         (["{net}", "--after", "tile", "--format", "onnx"], "--format onnx: the tile IR and the program are no ONNX"),

@@ -68,6 +68,47 @@ def test_what_would_steer_the_terminal_is_printed_as_repr_has_it(capsys: pytest.
     assert err == "error: in\\nout\\x1b\n"
 
 
+LONG = "a/name/that/is/far/longer/than/any/line/should/have/to/be/for/the/sake/of/one/table"
+
+
+def test_names_are_shortened_where_there_is_no_room(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output.table(("node", "n"), [(LONG, "1" * 20), ("b", "2")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) == 100
+    assert lines[1] == f"{output.shortened(LONG, 78)}  {'1' * 20}"
+    monkeypatch.setenv("COLUMNS", "200")
+    output.table(("node", "n"), [(LONG, "1" * 20)])
+    assert capsys.readouterr().out.splitlines()[1] == f"{LONG}  {'1' * 20}"
+
+
+def test_numbers_that_have_no_room_follow_in_a_table_of_their_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"class {number}" for number in range(10)]
+    output.table(("level", *names), [("8x2", *"abcdefghij")], total=("sum", *"klmnopqrst"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert [line.split()[0] for line in lines] == ["level", "8x2", "sum"] * 2
+    assert [line.split()[1:] for line in lines[1::3]] == [list("abcdef"), list("ghij")]
+    assert " ".join(" ".join(line.split()[1:]) for line in lines[::3]) == " ".join(names)
+
+
+def test_sentences_take_several_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "because " * 12
+    output.table(("node", "why"), [(LONG, words), ("b", "")], left=2, wrapped=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("a/name/")
+    start = lines[0].index("why")
+    assert " ".join(line[start:] for line in lines[1:-1]) == words.strip()
+    assert lines[-1] == "b"
+
+
 def test_a_binary_file_does_not_go_to_a_terminal(folder: Path) -> None:
     shown, piped = on_terminal("stdout", "inspect", folder / "net.onnx", "--format", "onnx", status=2)
     assert (shown, piped) == (

@@ -45,9 +45,10 @@ def test_json_is_all_of_stdout(folder: Path, tmp_path: Path) -> None:
     [
         (["--max-latency", "1", "--min-sqnr", "9"], "--max-latency and --min-sqnr: given together; one kind of limit"),
         (["--max-energy", "1,x"], "--max-energy 1,x: not numbers; such as 1.5 or 1,1.5,2"),
-        (["--max-latency", "1e-9"], "limit 1e-09 ms: below what any plan costs; the cheapest one takes 0.00"),
-        (["--max-energy", "1e-9"], "limit 1e-09 mJ: below what any plan costs; the cheapest one takes 0.0"),
-        (["--target", "nowhere"], "nowhere"),
+        (["--max-latency", "1e-9"], "--max-latency 1e-09 ms: below what any plan costs; the cheapest one takes 0.00"),
+        (["--max-energy", "1e-9"], "--max-energy 1e-09 mJ: below what any plan costs; the cheapest one takes 0.0"),
+        (["--max-latency", "2,1"], "--max-latency: 2, 1; rising from one level to the next"),
+        (["--target", "nowhere"], "--target 'nowhere': no such target; "),
     ],
 )
 def test_errors(folder: Path, empty: Path, more: list[str], text: str) -> None:

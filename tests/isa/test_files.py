@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmac.isa.errors import ResourceError, UsageError
-from mmac.isa.files import atomic_write, check_writable, write_file
+from mmac.isa.files import atomic_write, check_readable, check_writable, write_file
 
 
 def test_writes_bytes_and_text(tmp_path: Path) -> None:
@@ -103,3 +103,10 @@ def test_a_folder_that_is_read_only_or_full(tmp_path: Path, monkeypatch: pytest.
     refuse(errno.ENOSPC)
     with pytest.raises(ResourceError, match="free some space"):
         check_writable(tmp_path / "a")
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        check_readable(tmp_path / "none", "a file of samples")
+    assert str(error.value) == f"{tmp_path / 'none'}: cannot be read (No such file or directory); a file of samples"
+    check_readable(tmp_path, "a folder")

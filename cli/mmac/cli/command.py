@@ -28,11 +28,28 @@ class Writes(_Path):
     """A file that the command writes."""
 
 
+class LevelName(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has no arguments for it
+    """The name of a level, an index, or all: whether it can be one is found out before anything is loaded."""
+
+    name = "level"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As of every click type."""
+        from mmac.isa.plan import parse_level
+
+        if value != "all" and not value.isdecimal():
+            try:
+                parse_level(value)
+            except UsageError as error:
+                raise UsageError(f"--{error.where}", error.found, error.allowed) from None
+        return value
+
+
 class Fills(_Path):
     """A folder that the command makes and writes the stages of a compilation into."""
 
 
-READS, WRITES, FILLS = Reads(), Writes(), Fills()
+READS, WRITES, FILLS, LEVEL = Reads(), Writes(), Fills(), LevelName()
 
 _STAGE = re.compile(r"\d\d_[a-z]+\.(onnx|txt|s)")
 
@@ -59,7 +76,51 @@ class Command(click.Command):
                     raise UsageError(path, f"written by both {name} and {option}", "different files")
         for path, option in fills:
             _check_folder(path, option, [*reads, *writes])
-        return super().invoke(ctx)
+        try:
+            if (target := ctx.params.get("target")) is not None:  # before anything else is loaded
+                _check_target(target)
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise _with_option(ctx, error) from error
+
+
+_LIMITS = ("--max-latency", "--max-energy", "--min-sqnr")
+
+_OPTIONS = {
+    "cell": ("--mac",),
+    "jobs": ("--jobs",),
+    "level": ("--level", "--levels"),
+    "levels": ("--levels",),
+    "limit": _LIMITS,
+    "limits": _LIMITS,
+    "mean": ("--mean",),
+    "metric": ("--metric",),
+    "pass": ("--after", "--diff"),
+    "resize": ("--resize",),
+    "samples": ("--samples",),
+    "std": ("--std",),
+    "target": ("--target",),
+}
+"""What an error of a function may be about, by the first word of where it is, and the options that say it."""
+
+
+def _check_target(target: str) -> None:
+    from mmac.runtime.targets import load_target
+
+    load_target(target)
+
+
+def _with_option(ctx: click.Context, error: UsageError) -> UsageError:
+    """The error of a function with the option instead of what the function calls it, if it was given."""
+    word, _, rest = error.where.partition(" ")
+    if rest.startswith("of "):  # such as the limits of a policy, which may come from several options
+        return error
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        for option in set(param.opts) & set(_OPTIONS.get(word, ())):
+            if source == click.core.ParameterSource.COMMANDLINE:
+                return UsageError(f"{option} {rest}".rstrip(), error.found, error.allowed, error.hint)
+    return error
 
 
 def _paths(ctx: click.Context, kind: type[_Path]) -> Iterator[tuple[str, str]]:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from mmac.cli.output import printable, shortened, table
+from mmac.cli.output import NAME_WIDTH, printable, room, shortened, table
 
 if TYPE_CHECKING:
     from mmac.runtime.report import Report
-
-NAME_WIDTH = 24
-"""Layers' names get at least so many characters; longer ones are shortened in the middle."""
 
 NAMED = 3
 """So many of the most expensive layers are named below the table."""
 
 DISPENSABLE = ("operation", "weight bytes", "MACs", "cycles", "DRAM bytes", "unit", "util.")
-"""Columns to leave out on a narrow terminal, the first one first."""
+"""Columns to leave out where there is no room for them, the first one first."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class _Column:
 def layer_table(report: Report) -> None:
     """Print what each layer costs at the highest level of the report, and its latency at all levels of it.
 
-    The last row is the whole program, as in the table of levels. On a terminal, what does not fit is left out.
+    The last row is the whole program, as in the table of levels. What does not fit is left out.
     """
     from mmac.runtime.report import BETWEEN
 
@@ -76,14 +71,14 @@ def _latencies(report: Report) -> list[_Column]:
 def _print(title: str, names: Sequence[str], columns: Sequence[_Column], dispensable: Sequence[str]) -> None:
     """Print columns beside the layers' names; if not all fit, without the dispensable ones, from the first on."""
     longest = max(map(len, names))
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     least = min(longest, NAME_WIDTH)
     shown = list(columns)
     for name in dispensable:
-        if least + _width(shown) > room:
+        if least + _width(shown) > room():
             shown = [column for column in shown if column.name != name]
-    click.echo(f"{title}{' (more columns on a wider terminal)' if len(shown) < len(columns) else ''}:")
-    width = min(longest, max(least, room - _width(shown)))
+    more = f" (COLUMNS={longest + _width(columns)} shows more columns)" if len(shown) < len(columns) else ""
+    click.echo(f"{title}{more}:")
+    width = min(longest, max(least, room() - _width(shown)))
     rows = zip((shortened(name, width) for name in names), *(column.cells for column in shown), strict=True)
     words = sum(column.name in ("operation", "unit") for column in shown)
     table(

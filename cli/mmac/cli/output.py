@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 
 Step = Callable[[str, int, int], None]
 """Called with what is being done now, its number, and how many there are."""
+
+WIDTH = 100
+"""Characters of a line where nothing else is known."""
+
+NAME_WIDTH = 24
+"""Names get at least so many characters; longer ones are shortened in the middle."""
+
+LONG_NAME_WIDTH = 40
+"""The same where shortening them is not enough."""
+
+SENTENCE_WIDTH = 34
+"""The same of sentences, which are not shortened but wrapped."""
 
 PATIENCE_S = 1.0
 """What takes less has no progress bar."""
@@ -47,26 +60,84 @@ def shortened(name: str, width: int) -> str:
     return f"{name[: width - end - 1]}…{name[-end:]}"
 
 
+def room() -> int:
+    """Characters in a line: of the terminal, or as the variable COLUMNS says; 100 if there is neither."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
 def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, total: Sequence[str] | None = None
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    total: Sequence[str] | None = None,
+    wrapped: bool = False,
 ) -> None:
-    """Print a table: framed on a terminal that is wide enough, plainly aligned otherwise.
+    """Print a table that fits into `room`: framed on a terminal that is wide enough, plainly aligned otherwise.
+
+    If it is too wide, words are shortened in the middle; if that is not enough, the columns of numbers follow each
+    other in several tables.
 
     Args:
         columns: headings; empty ones for a list of names and numbers.
         rows: cells.
         left: so many columns from the left hold words, the others numbers, which are aligned to the right.
         total: a last row that sums up the others.
+        wrapped: the last column holds sentences, which take several lines if they are long.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     lines = [list(columns)] * any(columns) + [*rows, *([list(total)] if total else ())]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) < shutil.get_terminal_size().columns:
+    if sys.stdout.isatty() and sum(widths) + 3 * len(widths) < room():
         _framed(columns, rows, left, total)
         return
-    for line in lines:
-        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        click.echo("  ".join(cells).rstrip())
+    widths = _fitted(widths, left, wrapped)
+    for block in _blocks(widths, left):
+        for line in lines:
+            for part in _parts(line, widths, left, wrapped):
+                cells = [part[i].ljust(widths[i]) if i < left else part[i].rjust(widths[i]) for i in block]
+                click.echo("  ".join(cells).rstrip())
+
+
+def _fitted(widths: list[int], left: int, wrapped: bool) -> list[int]:
+    """Widths of which those of words, sentences and then the longest first, are less if the table is too wide."""
+    widths = list(widths)
+    excess = sum(widths) + 2 * (len(widths) - 1) - room()
+    least = [min(width, NAME_WIDTH) for width in widths[:left]]
+    if wrapped:
+        least[-1] = min(widths[left - 1], SENTENCE_WIDTH)
+    if excess > sum(widths[:left]) - sum(least):  # there will be several tables, so there is room for names
+        least = [min(width, LONG_NAME_WIDTH) for width in widths[:left]]
+    order = sorted(range(left), key=lambda column: (not (wrapped and column == left - 1), -widths[column]))
+    for column in order:
+        less = max(0, min(excess, widths[column] - least[column]))
+        widths[column], excess = widths[column] - less, excess - less
+    return widths
+
+
+def _blocks(widths: Sequence[int], left: int) -> Iterator[list[int]]:
+    """Positions of the columns that are printed side by side; those of words are always among them."""
+    words = list(range(left))
+    block = list(words)
+    for column in range(left, len(widths)):
+        if len(block) > left and sum(widths[i] + 2 for i in block) + widths[column] > room():
+            yield block
+            block = list(words)
+        block.append(column)
+    yield block
+
+
+def _parts(line: Sequence[str], widths: Sequence[int], left: int, wrapped: bool) -> Iterator[list[str]]:
+    """The lines that a row takes, their words shortened."""
+    cells = [
+        shortened(cell, width) if i < left else cell for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+    if not wrapped:
+        yield cells
+        return
+    first, *others = textwrap.wrap(line[-1], widths[-1], break_on_hyphens=False) or [""]
+    yield [*cells[:-1], first]
+    for other in others:
+        yield [*[""] * (len(cells) - 1), other]
 
 
 def _framed(
@@ -214,7 +285,7 @@ def level_table(report: Report, other: Report, ran: Collection[str] = ()) -> Non
         f"{other.constants} mJ": [f"{level.energy_mj:.4f}" for level in other.levels],
         "DRAM bytes": [f"{level.dram_bytes:,}" for level in report.levels],
         "weight bytes": [f"{level.weight_bytes:,}" for level in report.levels],
-        "utilization": [f"{level.utilization:.1%}" for level in report.levels],
+        "util.": [f"{level.utilization:.1%}" for level in report.levels],
         "SQNR dB": ["" if level.sqnr_db is None else f"{level.sqnr_db:.2f}" for level in report.levels],
         "host ms": [f"{level.host_ms:.3f}" if level.level in ran else "–" for level in report.levels],
     }

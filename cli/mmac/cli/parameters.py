@@ -101,7 +101,7 @@ def compile_options(
     from mmac.compiler.pipeline import Options
     from mmac.isa.plan import parse_levels
 
-    chosen = None if levels is None else parse_levels(levels)
+    chosen, numbers = None if levels is None else parse_levels(levels), parse_dims(dims)
     return Options(
         levels=chosen,
         budgets=read_budgets(budgets, chosen) if budgets else {},
@@ -110,19 +110,21 @@ def compile_options(
         correct=correct,
         reorder=reorder,
         target=target or Options.target,
-        dims=parse_dims(dims),
+        dims=numbers,
     )
 
 
 @contextlib.contextmanager
-def naming(budgets: str | None) -> Iterator[None]:
-    """Let errors of the context that are about a budget name the file that it is from, as faults of its content."""
+def naming(budgets: str | None = None, samples: str | None = None) -> Iterator[None]:
+    """Let errors of the context that are about a budget or about samples name the file, as faults of its content."""
     try:
         yield
     except (MalformedError, UsageError) as error:
-        if budgets is None or not error.where.startswith("budget of "):
+        about = re.match(r"(budget of|calibration data|data)( ['\"]|$)", error.where)
+        path = None if about is None else budgets if about[1] == "budget of" else samples
+        if path in (None, error.where):  # it may itself be called data
             raise
-        raise MalformedError(f"{budgets}: {error.where}", error.found, error.allowed, error.hint) from None
+        raise MalformedError(f"{path}: {error.where}", error.found, error.allowed, error.hint) from None
 
 
 def parse_dims(texts: Sequence[str]) -> dict[str, int]:

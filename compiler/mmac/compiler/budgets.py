@@ -54,15 +54,20 @@ def _check_entry(where: str, name: str, entry: object, levels: Sequence[Level] |
             raise MalformedError(f"{where}: {key}", f"{entry[key]!r}", f'{key} = "{word}"')
     if "spend" in entry and "alpha" not in entry:
         raise MalformedError(f"{where}: spend", "no alpha beside it", "alpha, the terms per group to spend on average")
+    if "keep" in entry and "beta" in entry and any(key in entry for key in ALPHA_KEYS):
+        raise MalformedError(
+            f"{where}: keep", "given beside alpha and beta", "keep alone, or beside one of them for the other one"
+        )
     ways = [key for key in ALPHA_KEYS if key in entry and key != "spend"]
     if len(ways) > 1:
         raise MalformedError(where, " and ".join(ways), "one of them")
     for key in LIMITS:
         if key in entry:
             numbers_of_levels(f"{where}: {key}", key, entry[key], levels)
-    for key in _DEPTHS:
-        if key in entry:
-            below_layer(f"{where}: {key}", key, entry[key], levels)
+    for key, depth in _DEPTHS.items():
+        array = _whole_numbers(entry.get(key))
+        if array is not None and array.ndim in (depth, depth + 1):  # other shapes are refused with that of the layer
+            _below_layer(f"{where}: {key}", depth, array, levels)
 
 
 def numbers_of_levels(where: str, key: str, given: object, levels: Sequence[Level] | None) -> list[int]:
@@ -82,23 +87,27 @@ def numbers_of_levels(where: str, key: str, given: object, levels: Sequence[Leve
     return list(given)
 
 
-def below_layer(where: str, key: str, given: object, levels: Sequence[Level] | None) -> np.ndarray[Any, Any]:
-    """α below the layer: int64 [1 or levels, channels (, groups)].
+def below_layer(
+    where: str, key: str, given: object, levels: Sequence[Level] | None, shape: tuple[int, int]
+) -> np.ndarray[Any, Any]:
+    """α below the layer: int64 [1 or levels, channels (, groups)]; `shape` is channels × groups of the layer.
 
     Raises:
-        MalformedError: see `check_budgets`.
+        MalformedError: see `check_budgets`; another shape.
     """
     depth = _DEPTHS[key]
-    allowed = "a number for each " + ("output channel" if depth == 1 else "group of each output channel")
-    try:
-        array = np.array(given, object)
-        if array.ndim not in (depth, depth + 1) or not array.size:
-            raise ValueError
-        if not all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in array.flat):
-            raise ValueError
-        array = array.astype(np.int64)
-    except (ValueError, OverflowError):  # lists of different lengths too
-        raise MalformedError(where, _shown(given), f"{allowed}, or that for each level") from None
+    array = _whole_numbers(given)
+    if array is None or array.ndim not in (depth, depth + 1) or array.shape[-depth:] != shape[:depth]:
+        found = _shown(given) if array is None or not array.ndim else f"{' × '.join(map(str, array.shape))} numbers"
+        allowed = " × ".join(map(str, shape[:depth])) + f" numbers, {_EACH[depth]}"
+        raise MalformedError(where, found, f"{allowed}; or that for each level")
+    return _below_layer(where, depth, array, levels)
+
+
+def _below_layer(
+    where: str, depth: int, array: np.ndarray[Any, Any], levels: Sequence[Level] | None
+) -> np.ndarray[Any, Any]:
+    """`below_layer` for an array that may have any number of channels and groups."""
     if array.ndim == depth:
         array = array[None]
     elif levels is not None and len(array) != len(levels):
@@ -108,6 +117,20 @@ def below_layer(where: str, key: str, given: object, levels: Sequence[Level] | N
             _check_number(_at(where, number, levels), extreme, MAX_ALPHA)
     _check_rising(where, array, levels)
     return array
+
+
+_EACH = {1: "one for each output channel", 2: "one for each group of 16 weights of each output channel"}
+
+
+def _whole_numbers(given: object) -> np.ndarray[Any, Any] | None:
+    """An array of int64; None for what is none, such as lists of different lengths."""
+    try:
+        array = np.array(given, object)
+        if not array.size or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in array.flat):
+            return None
+        return array.astype(np.int64)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _check_number(where: str, number: object, limit: int) -> None:

@@ -86,10 +86,11 @@ def to_json(stage: Stage, target: str | None = None) -> dict[str, Any]:
 def plan_table(model: ir.Model) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of the plan: what each array layer does at each level, and who says so.
 
-    ``≤ 12x2 (8.3)`` stands for groups with budgets of their own: at most 12 terms, 8.3 on average.
+    Each row begins with the layer's position, as in budget files. ``≤ 12x2 (8.3)`` stands for groups with budgets of
+    their own: at most 12 terms, 8.3 on average.
     """
     levels = model.metadata_props[LEVELS].split(",")
-    table = []
+    table: list[tuple[str, ...]] = []
     for node in (node for node in model.graph if ALPHA in node.metadata_props):
         metadata = node.metadata_props
         pairs = zip(metadata[ALPHA].split(","), metadata[BETA].split(","), strict=True)
@@ -99,8 +100,8 @@ def plan_table(model: ir.Model) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
             limits = limits_of(node, len(levels), len(rows), -(-rows.shape[1] // GROUP_SIZE))
             means = [] if limits is None else limits.mean(axis=(1, 2)).tolist()
             cells = [f"≤ {cell} ({mean:.1f})" for cell, mean in zip(cells, means, strict=True)]
-        table.append((node.name or "", *cells, metadata[ORIGIN]))
-    return ("layer", *levels, "from"), table
+        table.append((f"#{len(table)}", node.name or "", *cells, metadata[ORIGIN]))
+    return ("", "layer", *levels, "from"), table
 
 
 def _value(value: ir.Value) -> dict[str, Any]:
@@ -145,7 +146,9 @@ class Dump:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(str(folder), f"cannot be made a folder ({error.strerror})") from None
+            raise UsageError(
+                str(folder), f"cannot be made a folder ({error.strerror})", "a folder", "give another name"
+            ) from None
 
     def __call__(self, name: str, stage: Stage) -> None:
         """Write what the pass `name` gave."""

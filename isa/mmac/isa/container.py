@@ -64,7 +64,7 @@ def load(path: str | os.PathLike[str]) -> Program:
     except OSError as error:
         raise UsageError(str(path), f"cannot be read ({error.strerror})", _WRITTEN) from None
     except MemoryError:
-        raise ResourceError(str(path), "does not fit in memory") from None
+        raise ResourceError(str(path), "does not fit in memory", hint="close other programs") from None
     return from_bytes(data, str(path))
 
 

@@ -29,6 +29,20 @@ def read_text(path: str | os.PathLike[str], allowed: str) -> str:
         raise UsageError(str(path), f"cannot be read ({error.strerror})", allowed) from None
 
 
+def check_readable(path: str | os.PathLike[str], allowed: str) -> None:
+    """Find out whether there is a file that can be read, or a folder; `allowed` says what it should be.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:  # not by opening it: what comes out of a pipe comes once
+        os.stat(path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UsageError(str(path), f"cannot be read ({error.strerror})", allowed) from None
+
+
 def write_file(path: str | os.PathLike[str], data: bytes | str) -> None:
     """`atomic_write` for files that a user named.
 

@@ -44,7 +44,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Arrays:
     except OSError as error:
         raise UsageError(where, f"cannot be read ({error.strerror or error})", "an .npz or .npy file") from None
     except MemoryError:
-        raise ResourceError(where, "does not fit in memory") from None
+        raise ResourceError(where, "does not fit in memory", hint="give fewer samples") from None
     except Exception as error:  # numpy, zipfile and zlib raise many unrelated types for damaged files
         found = "Python objects" if "allow_pickle" in str(error) else str(error) or "it ends early"
         raise MalformedError(where, f"does not hold arrays of numbers ({found})", _ALLOWED) from None

@@ -71,4 +71,6 @@ def _create(model: bytes, threads: int) -> Any:
 
 def _refused(segment: int, host: HostSegment, error: Exception) -> MalformedError:
     nodes = ", ".join(name for name, _ in host.nodes[:3]) + (" …" if len(host.nodes) > 3 else "")
-    return MalformedError(f"host segment {segment} ({nodes})", f"onnxruntime refuses it: {error}")
+    return MalformedError(
+        f"host segment {segment} ({nodes})", f"onnxruntime refuses it: {error}", hint="compile the model again"
+    )

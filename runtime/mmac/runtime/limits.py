@@ -61,7 +61,7 @@ def read_limits(path: str | os.PathLike[str]) -> list[Limits]:
     except UnicodeDecodeError:
         raise MalformedError(where, "not text in UTF-8", _ALLOWED) from None
     except MemoryError:
-        raise ResourceError(where, "does not fit in memory") from None
+        raise ResourceError(where, "does not fit in memory", hint="give fewer lines") from None
     rows = _rows(text, where)
     place, names = next(rows, (where, []))
     _check_header(place, names)

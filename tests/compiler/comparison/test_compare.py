@@ -352,8 +352,8 @@ def test_a_model_with_other_weights_is_named_as_such(residual, tmp_path):
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({}, r"data: arrays \[\]; one for each of \['x'\]"),
-        ({"z": np.zeros((1, 3, 13, 11), np.float32)}, r"data: arrays \['z'\]; one for each of \['x'\]"),
+        ({}, "data: no array for input 'x' among none; an array"),
+        ({"z": np.zeros((1, 3, 13, 11), np.float32)}, "data: no array for input 'x' among 'z'; an array"),
         ({"x": np.zeros((1, 3, 13, 12), np.float32)}, r"data 'x': samples of shape \[3, 13, 12\]; \[3, 13, 11\]"),
         ({"x": np.zeros((1, 3, 13, 11), np.float64)}, "data 'x': type float64; float32"),
         ({"x": np.zeros((0, 3, 13, 11), np.float32)}, "data 'x': 0 samples; at least the model's batch of 1"),

@@ -163,8 +163,8 @@ def test_where_budgets_come_from(tmp_path: Path) -> None:
         "gemm6": "first or last layer",
     }
     head, rows = plan_table(state)
-    assert head == ("layer", "8x2", "from")
-    assert rows[1] == ("conv2", "9x2", "alpha: model; beta: levels")
+    assert head == ("", "layer", "8x2", "from")
+    assert rows[1] == ("#1", "conv2", "9x2", "alpha: model; beta: levels")
 
 
 def test_budgets_of_channels_and_groups(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_budgets_of_channels_and_groups(tmp_path: Path) -> None:
     state = Budget(levels, budgets).apply(quantized(tmp_path))
     assert plan(state)["conv2"] == [(7, 2), (7, 3)]
     assert plan(state)["conv3"] == [(7, 2), (23, 3)]
-    assert plan_table(state)[1][1][1:3] == ("≤ 7x2 (5.0)", "≤ 7x3 (5.0)")
+    assert plan_table(state)[1][1][2:4] == ("≤ 7x2 (5.0)", "≤ 7x3 (5.0)")
     before = {node.name: weight_rows(node) for node in state.graph if node.name in budgets}
     for level in range(2):
         exact = Terms(level).apply(Partition().apply(state))
@@ -249,20 +249,22 @@ WRONG: list[tuple[Any, str]] = [
     ({"conv2": {"spend": "largest"}}, "conv2: spend: no alpha beside it"),
     ({"conv2": {"spend": "some", "alpha": 3}}, "conv2: spend: 'some'; spend = \"largest\""),
     ({"conv2": {"alpha": 3, "alpha_of_channels": [3]}}, "conv2: alpha and alpha_of_channels; one of them"),
-    ({"conv2": {"alpha_of_channels": 3}}, "conv2: alpha_of_channels: 3; a number for each output channel"),
+    ({"conv2": {"keep": "all", "alpha": 3, "beta": 2}}, "conv2: keep: given beside alpha and beta; keep alone, or"),
+    ({"conv2": {"alpha_of_channels": 3}},
+     "budget of 'conv2': alpha_of_channels for layer 'conv2': 3; 16 numbers, one for each output channel; or that for"),
     ({"conv2": {"alpha_of_channels": [[3], [4], [5]]}}, "3 lists; one for each of the 2 levels"),
-    ({"conv2": {"alpha_of_channels": [[3, 4], [5]]}}, "[[3, 4], [5]]; a number for each output channel"),
-    ({"conv2": {"alpha_of_channels": [3.5]}}, "[3.5]; a number for each output channel"),
-    ({"conv2": {"alpha_of_channels": [True, 2]}}, "[True, 2]; a number for each output channel"),
+    ({"conv2": {"alpha_of_channels": [[3, 4], [5]]}}, "[[3, 4], [5]]; 16 numbers, one for each output channel"),
+    ({"conv2": {"alpha_of_channels": [3.5]}}, "[3.5]; 16 numbers, one for each output channel"),
+    ({"conv2": {"alpha_of_channels": [True, 2]}}, "[True, 2]; 16 numbers, one for each output channel"),
     ({"conv2": {"alpha_of_channels": np.array([[9] * 16, [8] * 16], np.uint8)}}, "at level 9x2: 8 after 9; a budget"),
-    ({"conv2": {"alpha_of_channels": [10**30]}}, "a number for each output channel"),
+    ({"conv2": {"alpha_of_channels": [10**30]}}, "16 numbers, one for each output channel"),
     ({"conv2": {"alpha_of_channels": [0] * 16}}, "alpha_of_channels at level 8x2: 0; whole numbers in 1…64"),
     ({"conv2": {"alpha_of_channels": [[4, 4], [4, 3]]}}, "at level 9x2: 3 after 4; a budget that does not fall"),
-    ({"conv2": {"alpha_of_groups": [3]}}, "[3]; a number for each group of each output channel, or that for"),
+    ({"conv2": {"alpha_of_groups": [3]}}, "1 numbers; 16 × 9 numbers, one for each group of 16 weights of"),
     ({"conv2": {"alpha_of_channels": [3] * 15}},
-     "budget of 'conv2': alpha_of_channels for layer 'conv2': 15 numbers; 16: its output channels"),
+     "budget of 'conv2': alpha_of_channels for layer 'conv2': 15 numbers; 16 numbers, one for each output channel"),
     ({"conv*": {"alpha_of_groups": [[3] * 9] * 16}},
-     "alpha_of_groups for layer 'conv0': 16 × 9 numbers; 16 × 2: its channels × groups"),
+     "alpha_of_groups for layer 'conv0': 16 × 9 numbers; 16 × 2 numbers, one for each group"),
 ]  # fmt: skip
 
 
@@ -279,7 +281,8 @@ def test_wrong_budgets(tmp_path: Path, budgets: dict[str, Any], message: str) ->
         ("conv1", "budget of 'conv1': no array layer has such a name; such as conv3"),
         ("#4", "budget of '#4': no such layers; there are 4; #0…#3, first to last"),
         ("#-5", "no such layers"),
-        ("#2..1", "no such layers"),
+        ("#2..1", "budget of '#2..1': the first position comes after the last; such as #2..5, both ends included"),
+        ("#x", "budget of '#x': not a position; #0…#3, #2..5 with both ends, #-1 for the last"),
         ("#1..4", "no such layers"),
     ],
 )

@@ -249,7 +249,7 @@ def test_argument_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"z": np.zeros((2, 3, 9, 9), F)}, "arrays ['z']; one for each of ['x']"),
+        ({"z": np.zeros((2, 3, 9, 9), F)}, "no array for input 'x' among 'z'; an array [samples, …] for each of 'x'"),
         ({"x": np.zeros((2, 3, 9, 8), F)}, "'x': samples of shape [3, 9, 8]; [3, 9, 9]"),
         ({"x": np.zeros((2, 3, 9, 9))}, "'x': type float64; float32"),
         ({"x": np.zeros((1, 3, 9, 9), F)}, "1 samples; at least the model's batch of 2"),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from mmac.compiler import Goal, MmacWarning, Options, compile_model, read_budgets, search_budgets
+from mmac.compiler import Goal, Options, compile_model, read_budgets, search_budgets
 from mmac.compiler.search import Found, to_toml
+from mmac.compiler.search.choose import Chooser
 from mmac.compiler.search.page import render_page
 from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
-from mmac.isa.plan import parse_levels
+from mmac.isa.plan import PAPER_LEVELS, parse_levels
 from mmac.runtime import estimate
 from tests.cli.conftest import images, net
 
@@ -104,15 +107,75 @@ def test_an_interrupted_search_keeps_what_it_has(found: Found, model: Path, tmp_
     assert again.plans == found.plans
 
 
-def test_a_state_of_something_else(model: Path, found: Found, state: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("changed", "edges", "text"),
+    [
+        ({"calibration": {"image": images(5)}}, False, "a different set of calibration data;"),
+        ({"levels": parse_levels("8x2,12x3")}, False, "levels 8x2,14x3 (now 8x2,12x3);"),
+        ({"target": "zedboard"}, True, "target vc707 (now zedboard) and edges searched (now kept);"),
+        ({"correct": False}, False, "correction on (now off);"),
+    ],
+)
+def test_a_state_of_other_options_is_kept(
+    model: Path, found: Found, state: Path, tmp_path: Path, changed: dict[str, Any], edges: bool, text: str
+):
     other = tmp_path / "state.npz"
     other.write_bytes(state.read_bytes())
-    with pytest.warns(MmacWarning, match="of another model, data, options or version; measuring begins anew"):
-        search_budgets(model, Options(levels=LEVELS, calibration={"image": images(5)}), state=other, verify=False)
+    with pytest.raises(UsageError) as caught:
+        search_budgets(model, dataclasses.replace(OPTIONS, **changed), keep_edges=edges, state=other, verify=False)
+    assert f"{other}: measured with {text}" in str(caught.value)
+    assert "name another file, or remove this one" in str(caught.value)
+    assert other.read_bytes() == state.read_bytes()
+
+
+def test_no_state(model: Path, tmp_path: Path):
+    other = tmp_path / "state.npz"
     np.savez(other, image=images(1))
     with pytest.raises(MalformedError, match="not the state of a search"):
         search_budgets(model, OPTIONS, state=other)
     assert np.load(other).files == ["image"]
+    np.savez(other, digest=np.array(["mmac search 1", "0"]))
+    with pytest.raises(UsageError, match="measured with a different version of mmac"):
+        search_budgets(model, OPTIONS, state=other)
+
+
+def test_limits_that_uniform_plans_keep_can_be_kept(model: Path, found: Found, state: Path):
+    limits = tuple(row.energy_mj * 1.0005 for row in found.uniform)
+    own = search_budgets(model, OPTIONS, Goal("energy_mj", limits), state=state, verify=False)
+    for row, limit, uniform in zip(own.levels, limits, found.uniform, strict=True):
+        assert row.energy_mj <= limit * 1.002
+        assert row.predicted_db >= uniform.predicted_db - 1e-9
+
+
+def test_the_cheapest_plan_can_be_had(model: Path, found: Found, state: Path):
+    with pytest.raises(UsageError, match="below what any plan costs") as caught:
+        search_budgets(model, OPTIONS, Goal("energy_mj", (1e-9,)), state=state, verify=False)
+    least = float(re.findall(r"the cheapest one takes ([0-9.e-]+) mJ; give at least that", str(caught.value))[0])
+    cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (least * 1.001,)), state=state, verify=False)
+    assert cheap.levels[0].energy_mj <= least * 1.003
+
+
+def test_levels_that_are_held_to_uniform_plans_say_so(found: Found):
+    held = [dataclasses.replace(found.levels[0], held_to=found.uniform[0].level), *found.levels[1:]]
+    some = dataclasses.replace(found, levels=held)
+    assert some.held == "held to the uniform plan, as nothing better was found within the limits: 8x2"
+    assert some.to_json()["levels"][0]["held_to"] == "8x2"
+    text = to_toml(some, "mmac search")
+    assert "  uniform 8x2\n" in text
+    assert "# Held to the uniform plan, as nothing better was found within the limits: 8x2.\n" in text
+    assert "searched: held to uniform 8x2" in render_page(some)
+    every = [dataclasses.replace(row, held_to=row.level) for row in found.levels]
+    assert dataclasses.replace(found, levels=every).held.endswith(": every level")
+
+
+def test_a_uniform_plan_is_recognised(model: Path, state: Path, found: Found, monkeypatch: pytest.MonkeyPatch):
+    assert [row.held_to for row in found.levels] == [None, None]
+    monkeypatch.setattr(Chooser, "least_error", lambda self, limits, units, start, *_: start)
+    own = search_budgets(model, OPTIONS, state=state, verify=False)
+    assert [row.held_to for row in own.levels] == list(LEVELS)
+    limits = tuple(row.energy_mj for row in found.uniform)
+    own = search_budgets(model, OPTIONS, Goal("energy_mj", limits), state=state, verify=False)
+    assert all(row.held_to in (*LEVELS, *PAPER_LEVELS) for row in own.levels)
 
 
 def test_edges_keep_all_terms_on_request(model: Path):

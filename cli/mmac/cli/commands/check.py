@@ -34,7 +34,10 @@ def command(model: str, dims: Sequence[str], as_json: bool) -> int:
         nodes = [dataclasses.asdict(fate) for fate in fates]
         output.print_json({"model": model, "count": {name: count[name] for name in FATES}, "nodes": nodes})
     else:
-        rows = [(fate.node, fate.op, fate.fate, fate.reason, fate.hint) for fate in fates]
-        output.table(("node", "operator", "fate", "why", "what would help"), rows, left=5)
+        rows = [
+            (fate.node, fate.op, fate.fate, "; ".join(text for text in (fate.reason, fate.hint) if text))
+            for fate in fates
+        ]
+        output.table(("node", "operator", "fate", "why; what would help"), rows, left=4, wrapped=True)
         click.echo(", ".join(f"{count[name]} {name}" for name in FATES if count[name]))
     return UnsupportedError.exit_code if count["refused"] else 0

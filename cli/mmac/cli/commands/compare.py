@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mmac.cli import output
-from mmac.cli.command import READS, WRITES, Command
-from mmac.cli.parameters import ALL, json_option, require_plotly
+from mmac.cli.command import LEVEL, READS, WRITES, Command
+from mmac.cli.parameters import ALL, json_option, naming, require_plotly
 from mmac.cli.programs import open_program
-from mmac.isa.errors import MmacError, UsageError
+from mmac.isa.errors import MmacError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from mmac.compiler.comparison import Comparison, Errors, LevelErrors
@@ -33,7 +33,9 @@ SAMPLES = 16
     metavar="DATA.npz|DIR",
     help="Samples: one array [samples, …] per input, or a folder of .npz or NAME.npy files.",
 )
-@click.option("--level", metavar="N|AxB|full|all", default=ALL, show_default=True, help="Level to compare at.")
+@click.option(
+    "--level", type=LEVEL, metavar="N|AxB|full|all", default=ALL, show_default=True, help="Level to compare at."
+)
 @click.option(
     "--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, metavar="N", help="Most samples to run."
 )
@@ -58,8 +60,8 @@ def command(
 
     Each layer of the program is held against onnxruntime's: how far its tensor is from the model's, how far the layer
     alone is off on the program's own data, what that comes from (8 bits, dropped terms of weights and data, biases and
-    scales), and whether its integers are those that the compiled model gives. See docs/accuracy.md. In Python:
-    mmac.compiler.compare.
+    scales), and whether its integers are those that the compiled model gives (exit status 6 if they are not). See
+    docs/accuracy.md. In Python: mmac.compiler.compare.
     """
     if fail_below is not None and not math.isfinite(fail_below):
         raise UsageError(f"--fail-below {fail_below}", "not a number of decibels", "such as 20")
@@ -70,7 +72,7 @@ def command(
 
     loaded = open_program(program)
     levels = None if level == ALL else [loaded.plan.index(level)]
-    with output.progress("compare") as step:
+    with output.progress("compare") as step, naming(samples=data):
         found = compare(model, loaded, read_calibration(data), levels, samples, step)
     if page:
         from mmac.compiler.comparison.page import write_page
@@ -81,6 +83,7 @@ def command(
         output.print_json(found.to_json())
     else:
         _print(found)
+    _check_values(found, program)
     if fail_below is not None:
         _check(found, fail_below)
 
@@ -101,7 +104,7 @@ def _print(found: Comparison) -> None:
     _print_first_wrong(found)
 
 
-STAGES = ("8 bits", "+ weight terms", "+ data terms", "+ constants")
+STAGES = ("8 bits", "+ weights", "+ data", "+ constants")
 """Columns for `mmac.compiler.comparison.errors.VARIANTS`."""
 
 
@@ -119,7 +122,7 @@ def _print_layers(level: LevelErrors) -> None:
     if not worst:
         return
     rows = [
-        [output.shortened(layer.layer, 32), layer.op, *_stages(layer.local), _decibels(layer.accumulated.sqnr_db)]
+        [layer.layer, layer.op, *_stages(layer.local), _decibels(layer.accumulated.sqnr_db)]
         for layer in level.layers
         if layer in worst
     ]
@@ -137,6 +140,20 @@ def _print_first_wrong(found: Comparison) -> None:
     where = f"{output.printable(layer.layer)} ({output.printable(layer.op)}) at {level.level}"
     if layer.finding is not None:
         click.echo(f"first layer that goes wrong: {where}: {layer.finding.text}; {KINDS[layer.finding.kind]}")
+
+
+def _check_values(found: Comparison, program: str) -> None:
+    """Raise the error of a program whose integers are wrong."""
+    if (first := found.first_wrong) is None:
+        return
+    level, layer = first
+    if layer.wrong_values:
+        raise VerificationError(
+            f"{program}: layer {layer.layer!r} at {level.level}",
+            f"{layer.wrong_values:,} of {layer.values:,} integers are wrong",
+            "those of the compiled model",
+            "compile the model again, or give the model that the program is from",
+        )
 
 
 def _check(found: Comparison, least_db: float) -> None:

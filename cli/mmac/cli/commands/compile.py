@@ -32,7 +32,7 @@ def command(model: str, out: str, dump: str | None, as_json: bool, **options: An
     from mmac.isa.container import save
 
     chosen = compile_options(**options)
-    with output.progress("compile") as step, naming(options["budgets"]):
+    with output.progress("compile") as step, naming(options["budgets"], options["calibration"]):
         compiled = compile_model(model, chosen, step, _observer(dump))
         save(compiled.program, out)
     about = summary(compiled, chosen.target) | {"output": out}

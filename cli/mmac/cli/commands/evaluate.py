@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmac.cli import output
-from mmac.cli.command import READS, Command
+from mmac.cli.command import LEVEL, READS, Command
 from mmac.cli.parameters import json_option, target_option
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
@@ -37,15 +37,17 @@ LABELS = "labels"
     metavar="top1|top5|MODULE:FUNCTION",
     help="Default: top1 and, from ten classes on, top5. A function of your own: see docs/evaluate.md.",
 )
-@click.option("--level", default=ALL, show_default=True, metavar="N|AxB|full|all", help="What to measure.")
+@click.option("--level", type=LEVEL, default=ALL, show_default=True, metavar="N|AxB|full|all", help="What to measure.")
 @click.option(
     "--model", type=READS, metavar="MODEL.onnx", help="Measure the original model too, by onnxruntime; and agreement."
 )
-@click.option("--samples", type=int, metavar="N", help="Take only N of the samples, spread evenly.")
-@click.option("--resize", type=int, metavar="N", help="Images: scale the shorter side to N pixels before the crop.")
+@click.option("--samples", type=click.IntRange(1), metavar="N", help="Take only N of the samples, spread evenly.")
+@click.option(
+    "--resize", type=click.IntRange(1), metavar="N", help="Images: scale the shorter side to N pixels before the crop."
+)
 @click.option("--mean", metavar="X[,X,X]", help="Images: subtract from pixels in 0…1. Default: 0.")
 @click.option("--std", metavar="X[,X,X]", help="Images: divide by it then. Default: 1.")
-@click.option("--jobs", type=int, default=1, show_default=True, metavar="N", help="Processes to work in.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes to work in.")
 @target_option
 @json_option
 def command(

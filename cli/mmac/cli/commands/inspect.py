@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
-from mmac.cli.command import READS, WRITES, Command
+from mmac.cli.command import LEVEL, READS, WRITES, Command
 from mmac.cli.layers import layer_table
 from mmac.cli.parameters import compilation_options, compile_options, naming
 from mmac.cli.programs import open_program
@@ -30,6 +30,7 @@ TEXT, ONNX, JSON = "text", "onnx", "json"
 @click.option("--list-passes", is_flag=True, help="List the passes in order, and stop.")
 @click.option("--after", metavar="PASS", help="Show what this pass gives; default: import.")
 @click.option("--diff", metavar="PASS", help="Show what this pass changes.")
+@click.option("--plan", is_flag=True, help="Show α and β of each layer at each level, and who says so.")
 @click.option(
     "--format",
     "form",
@@ -38,7 +39,9 @@ TEXT, ONNX, JSON = "text", "onnx", "json"
     show_default=True,
     help="onnx: up to the pass terms; onnxruntime and Netron open it.",
 )
-@click.option("--level", metavar="N|AxB|full", help="Level of the pass terms, or of a program's layer costs.")
+@click.option(
+    "--level", type=LEVEL, metavar="N|AxB|full", help="Level of the pass terms, or of a program's layer costs."
+)
 @click.option("-o", "--output", "out", type=WRITES, metavar="FILE", help="Default: stdout.")
 @compilation_options
 def command(
@@ -46,6 +49,7 @@ def command(
     list_passes: bool,
     after: str | None,
     diff: str | None,
+    plan: bool,
     form: str,
     level: str | None,
     out: str | None,
@@ -57,6 +61,10 @@ def command(
     """
     if after and diff:
         raise UsageError("--after and --diff", "both are given", "one of them")
+    if plan and (after or diff or level or form != TEXT):
+        others = {"--after": after, "--diff": diff, "--level": level}
+        other = next((name for name, given in others.items() if given), f"--format {form}")
+        raise UsageError("--plan", f"given with {other}", "--plan alone; as JSON it is in --after budget --format json")
     if form == ONNX and out is None and sys.stdout.isatty():
         raise UsageError("--format onnx", "a binary file cannot go to the terminal", "a file or a pipe", "-o FILE.onnx")
     if list_passes:
@@ -67,10 +75,16 @@ def command(
         if after or diff or form == ONNX:
             raise UsageError(file, "a program has no passes left to show", "--format text or json")
         _refuse_compilation(file, options.keys() - {"target"})
+        if plan:
+            raise UsageError("--plan", f"{file} is a program, whose plan is shown anyway", "a model")
         _show_program(file, form, level, options["target"], out)
     else:
-        with naming(options["budgets"]):
-            _show_stage(file, compile_options(**options), after, diff, form, level, out)
+        with naming(options["budgets"], options["calibration"]):
+            chosen = compile_options(**options)
+            if plan:
+                _show_plan(file, chosen, out)
+            else:
+                _show_stage(file, chosen, after, diff, form, level, out)
 
 
 def _refuse_compilation(file: str, names: Collection[str]) -> None:
@@ -112,12 +126,29 @@ def _show_stage(
     elif form == TEXT:
         with output.into(out):
             if after == "budget" and isinstance(stage, ir.Model):
-                output.table(*stages.plan_table(stage))
+                _print_plan(*stages.plan_table(stage))
             click.echo(stages.to_text(stage), nl=False)
     elif form == JSON:
         output.write_json(stages.to_json(stage, options.target), out)
     else:
         _write_onnx(stages.to_onnx(stage), out)
+
+
+def _show_plan(model: str, options: Options, out: str | None) -> None:
+    import onnx_ir as ir
+
+    from mmac.compiler.stages import plan_table
+
+    _, stage = _run(model, options, "budget", None)
+    if isinstance(stage, ir.Model):
+        with output.into(out):
+            _print_plan(*plan_table(stage))
+
+
+def _print_plan(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    output.table(columns, rows, left=2)
+    if any(cell.startswith("≤ ") for row in rows for cell in row):
+        click.echo("≤ 17x2 (8.0): groups of weights have budgets of their own, at most 17 terms, 8.0 on average")
 
 
 def _run(model: str, options: Options, last: str, level: str | None) -> tuple[Stage, Stage]:
@@ -167,7 +198,8 @@ def _show_program(file: str, form: str, level: str | None, target: str | None, o
             for port in ports:
                 click.echo(output.printable(f"{title} {port.name}: {port.dtype}[{','.join(map(str, port.shape))}]"))
         click.echo("plan (α×β at each level):")
-        output.table(("layer", *about["levels"]), [(name, *each) for name, each in plan.items()])
+        rows = [(f"#{number}", name, *each) for number, (name, each) in enumerate(plan.items())]
+        output.table(("", "layer", *about["levels"]), rows, left=2)
         if program.predictions:
             click.echo(f"predicted for {about['target']} (SQNR at the outputs, on calibration samples):")
             output.table(("", *about["levels"]), _predicted(program.predictions))

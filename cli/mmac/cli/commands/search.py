@@ -9,7 +9,7 @@ import click
 
 from mmac.cli import output
 from mmac.cli.command import READS, WRITES, Command
-from mmac.cli.parameters import compile_options, json_option, require_plotly, search_options
+from mmac.cli.parameters import compile_options, json_option, naming, require_plotly, search_options
 from mmac.isa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(
     from mmac.isa.files import write_file
 
     chosen = compile_options(budgets=None, **options)
-    with output.progress("search") as step:
+    with output.progress("search") as step, naming(samples=options["calibration"]):
         found = search_budgets(model, chosen, goal, keep_edges=keep_edges, state=state, verify=verify, progress=step)
     write_file(out, to_toml(found, _command_line()))
     if page:
@@ -84,7 +84,9 @@ def _goal(**limits: str | None) -> Goal | None:
             numbers = tuple(float(part) for part in text.split(","))
         except ValueError:
             raise UsageError(f"--{name.replace('_', '-')} {text}", "not numbers", "such as 1.5 or 1,1.5,2") from None
-        return Goal(GOALS[name], numbers)
+        goal = Goal(GOALS[name], numbers)
+        goal.check()
+        return goal
     return None
 
 
@@ -100,9 +102,11 @@ def _print(found: Found, out: str) -> None:
     click.echo(f"{found.model} on {found.target}: SQNR at the outputs against float, on {measured} samples")
     click.echo(f"corrections fitted to {fitted} others; {found.whole_db:.1f} dB if nothing is dropped")
     output.table(
-        ["level", "limit", "latency ms", "energy mJ", "SQNR dB", "uniform:", "latency ms", "SQNR dB"],
-        [[*_cells(row), "", *_beside(found, number)] for number, row in enumerate(found.levels)],
+        ["level", "limit", "latency ms", "energy mJ", "SQNR dB", "plan", "uniform ms", "uniform dB"],
+        [[*_cells(row), *_beside(found, number)] for number, row in enumerate(found.levels)],
     )
+    if found.held:
+        click.echo(found.held)
     click.echo(f"budgets in {out}, to be compiled with --levels {found.levels_option} --budgets {out}")
     click.echo(f"{sum(found.seconds.values()):.1f} s: " + ", ".join(f"{k} {v:g}" for k, v in found.seconds.items()))
 
@@ -110,7 +114,7 @@ def _print(found: Found, out: str) -> None:
 def _cells(row: LevelFound) -> list[str]:
     quality = row.predicted_db if row.sqnr_db is None else row.sqnr_db
     limit = "" if row.limit is None else f"{row.limit:.4g}"
-    return [str(row.level), limit, f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{quality:.2f}"]
+    return [str(row.level), limit, f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{quality:.2f}", row.plan]
 
 
 def _beside(found: Found, number: int) -> list[str]:

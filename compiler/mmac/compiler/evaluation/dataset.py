@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mmac.compiler.evaluation.images import Preprocessing, read_folder
 from mmac.isa.errors import MalformedError, UsageError
+from mmac.isa.files import check_readable
 from mmac.isa.program import Port
 from mmac.runtime.arrays import Arrays, read_arrays
 
@@ -65,8 +66,8 @@ def read_dataset(
     """The dataset in a file or folder.
 
     Args:
-        path: an NPZ file with one array [n, …] per model input and one of labels (of a model with one input, its array
-            may have any name), or a folder with one folder of images per class.
+        path: an NPZ file with one array [n, …] per model input and one of labels, other arrays do not count; or a
+            folder with one folder of images per class.
         ports: inputs of the program that is to read it.
         labels: name of the array of labels.
         preprocessing: how images become inputs; only for a folder.
@@ -76,6 +77,7 @@ def read_dataset(
         MalformedError: arrays of another type or shape than the inputs, or of different lengths; no samples.
         ResourceError: arrays that do not fit in memory.
     """
+    check_readable(path, "an NPZ file of samples and labels, or a folder with a folder of images for each class")
     if Path(path).is_dir():
         return read_folder(path, ports, preprocessing or Preprocessing())
     if preprocessing is not None:
@@ -83,14 +85,19 @@ def read_dataset(
     found = read_arrays(path)
     if labels not in found:
         names = ", ".join(map(repr, found)) or "none"
-        raise UsageError(str(path), f"no array {labels!r} in it", f"there are {names}", "say which holds the labels")
+        raise UsageError(
+            str(path), f"no array {labels!r} in it", f"there are {names}", "say which holds the labels (--labels)"
+        )
     given = found.pop(labels)
-    if len(ports) == 1 == len(found):
-        found = {ports[0].name: next(iter(found.values()))}
     for port in ports:
         if port.name not in found:
             names = ", ".join(map(repr, found)) or "none"
-            raise UsageError(str(path), f"no array for input {port.name!r}", f"beside labels there are {names}")
+            raise UsageError(
+                str(path),
+                f"no array for input {port.name!r}",
+                f"beside labels there are {names}",
+                "name the arrays as the model names its inputs",
+            )
     samples = Samples({port.name: found[port.name] for port in ports}, given)
     _check(samples, ports, str(path))
     return samples

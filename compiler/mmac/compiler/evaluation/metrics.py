@@ -177,7 +177,7 @@ def _function(module: str, name: str) -> Function:
             loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise MmacError(where, f"needs {error.name}, which is not installed") from error
+            raise MmacError(where, f"needs {error.name}, which is not installed", hint="install it") from error
         raise UsageError(where, f"no module {module}", "one in the current folder, or an installed one") from error
     except Exception as error:
         found = f"importing {module} raised {type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from multiprocessing import get_context
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import onnxruntime as ort
 from mmac.compiler.evaluation.dataset import Array, Dataset
 from mmac.compiler.evaluation.metrics import Collected
 from mmac.isa.errors import MalformedError, ResourceError, UsageError
+from mmac.isa.files import check_readable
 from mmac.isa.program import Program
 from mmac.runtime.arrays import Arrays
 from mmac.runtime.session import Session
@@ -67,7 +71,7 @@ class Runner:
         """Find out early what would fail at the first sample.
 
         Raises:
-            UsageError: inputs or outputs without a first axis for samples.
+            UsageError: inputs or outputs without a first axis for samples; an original that cannot be read.
             MalformedError: an original that onnxruntime refuses, or that has other inputs and outputs.
         """
         batch = batch_of(self.program)
@@ -77,6 +81,7 @@ class Runner:
                 found = f"shape {list(port.shape)}"
                 raise UsageError(f"output {port.name!r}", found, f"a first axis of {batch} samples, as the inputs have")
         if self.original is not None:
+            check_readable(self.original, "the ONNX model that the program was compiled from")
             known = [{value.name for value in values} for values in (self._peer.get_inputs(), self._peer.get_outputs())]
             ports = (self.program.inputs, [self.program.outputs[position] for position in self.outputs])
             for there, asked in zip(known, ports, strict=True):
@@ -127,7 +132,11 @@ class Runner:
         return results
 
     def _refused(self, error: Exception) -> MalformedError:
-        return MalformedError(str(self.original), f"onnxruntime refuses it: {' '.join(str(error).split())}")
+        return MalformedError(
+            str(self.original),
+            f"onnxruntime refuses it: {' '.join(str(error).split())}",
+            hint="give the ONNX model that the program is from",
+        )
 
 
 def _padded(inputs: Arrays, start: int, batch: int, count: int) -> Arrays:
@@ -170,20 +179,46 @@ def run_all(runner: Runner, samples: Dataset, jobs: int = 1) -> Iterator[tuple[i
 def _in_processes(runner: Runner, parts: Iterator[Dataset], jobs: int) -> Iterator[list[Collected]]:
     """Results of the parts in their order; few parts at a time are in memory."""
     waiting: deque[Future[list[Collected]]] = deque()
+    others = set(multiprocessing.active_children())
+    # spawned: a fork would take over locks that other threads hold
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (runner,))
     try:
-        # spawned: a fork would take over locks that other threads hold
-        with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (runner,)) as pool:
-            try:
-                for part in parts:
-                    waiting.append(pool.submit(_run, part))
-                    if len(waiting) > 2 * jobs:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-    except BrokenProcessPool as error:
-        raise ResourceError("jobs", "a process ended early", "memory for all of them", "give fewer jobs") from error
+        for part in parts:
+            with _uninterrupted():
+                waiting.append(pool.submit(_run, part))
+            if len(waiting) > 2 * jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException as error:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise ResourceError("jobs", "a process ended early", "memory for all of them", "give fewer jobs") from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the context. Processes that are started in it never notice it.
+
+    Otherwise they show tracebacks of what they are just importing, or of the half of a runner that they were sent.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append((number, frame)))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which a new process inherits
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if pressed and callable(handler):
+            handler(*pressed[0])
 
 
 _RUNNERS: list[Runner] = []
@@ -191,7 +226,6 @@ _RUNNERS: list[Runner] = []
 
 
 def _begin(runner: Runner) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word; the process that waits for it speaks
     _RUNNERS.append(runner)
 
 

@@ -49,11 +49,15 @@ def check_weights(model: ir.Model, where: str) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None:
-            raise MalformedError(f"{where}: initializer {name!r}", "no data")
+            raise MalformedError(
+                f"{where}: initializer {name!r}", "no data", "weights with their values", "export the model again"
+            )
         try:
             array = tensor.numpy()
         except (ValueError, TypeError, OSError) as error:
-            raise MalformedError(f"{where}: initializer {name!r}", f"data do not fit the shape: {error}") from error
+            raise MalformedError(
+                f"{where}: initializer {name!r}", f"data do not fit the shape: {error}", hint="export the model again"
+            ) from error
         # The sum is non-finite if any value is; only then is it worth looking for which one.
         if tensor.dtype in _FLOATS and array.size and not np.isfinite(np.sum(array, dtype=np.float64)):
             bad = np.argwhere(~np.isfinite(array))

@@ -42,7 +42,11 @@ def infer_shapes(model: ir.Model, where: str) -> None:
             light_proto(model), check_type=strict, strict_mode=strict, data_prop=True
         )
     except Exception as error:  # onnx raises several unrelated types here
-        raise MalformedError(where, f"shapes or types do not fit: {_first_line(error)}") from error
+        raise MalformedError(
+            where,
+            f"shapes or types do not fit: {_first_line(error)}",
+            hint="onnx.checker says more; export the model again",
+        ) from error
     inferred = ir.convenience.create_value_mapping(ir.serde.deserialize_model(proto).graph)
     for name, value in ir.convenience.create_value_mapping(model.graph).items():
         if (found := inferred.get(name)) is None or value.is_initializer() or value.is_graph_input():

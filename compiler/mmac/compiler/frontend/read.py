@@ -60,7 +60,9 @@ def read_model(path: Path) -> ir.Model:
     except (UnsupportedError, MalformedError):
         raise
     except Exception as error:  # onnx and onnx_ir raise many unrelated types for broken models
-        raise MalformedError(str(path), f"not a valid ONNX model: {_reason(error)}") from error
+        raise MalformedError(
+            str(path), f"not a valid ONNX model: {_reason(error)}", hint="export or copy it again"
+        ) from error
     return model
 
 
@@ -131,10 +133,14 @@ def _map_external(model: ir.Model, path: Path) -> None:
             if not file.is_relative_to(folder):
                 raise MalformedError(where, f"external data at {tensor.location!r}", "files inside the model's folder")
             if not file.is_file():
-                raise MalformedError(where, f"external data file {tensor.location!r} is missing")
+                raise MalformedError(
+                    where, f"external data file {tensor.location!r} is missing", hint=f"copy it into {folder}"
+                )
             end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
             if end > file.stat().st_size or (tensor.length or tensor.nbytes) < tensor.nbytes:
-                raise MalformedError(where, f"external data ends before byte {end} of {tensor.location!r}")
+                raise MalformedError(
+                    where, f"external data ends before byte {end} of {tensor.location!r}", hint="copy it again"
+                )
             tensor.base_dir = folder
             value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=name)
 

@@ -130,10 +130,14 @@ def _matching(pattern: str, names: Sequence[str]) -> Sequence[str]:
     if match := _POSITIONS.fullmatch(pattern):
         ends = [int(text) for text in match.groups() if text is not None]
         positions = [end + len(names) if end < 0 else end for end in ends]
+        if positions[0] > positions[-1]:
+            raise UsageError(where, "the first position comes after the last", "such as #2..5, both ends included")
         if not 0 <= positions[0] <= positions[-1] < len(names):
             raise UsageError(where, f"no such layers; there are {len(names)}", f"#0…#{len(names) - 1}, first to last")
         return names[positions[0] : positions[-1] + 1]
     found = fnmatch.filter(names, pattern)
+    if not found and pattern.startswith("#"):
+        raise UsageError(where, "not a position", f"#0…#{len(names) - 1}, #2..5 with both ends, #-1 for the last")
     if not found:
         close = difflib.get_close_matches(pattern, names, 3, 0)
         raise UsageError(where, "no array layer has such a name", f"such as {', '.join(close) or 'none'}")
@@ -183,18 +187,15 @@ class _Layer:
             alphas = user.numbers_of_levels(where, "alpha", entry["alpha"], self._levels)
             spends = "spend" in entry
             self._set("alpha", self._on_largest(alphas) if spends else alphas, origin + " (spent)" * spends)
-        for key, axes in (("alpha_of_channels", "output channels"), ("alpha_of_groups", "channels × groups")):
+        for key in ("alpha_of_channels", "alpha_of_groups"):
             if key in entry:
-                self._set("alpha", self._spread(f"{where}: {key}", key, entry[key], axes), origin)
+                self._set("alpha", self._spread(f"{where}: {key}", key, entry[key]), origin)
         if "beta" in entry:
             self._set("beta", user.numbers_of_levels(where, "beta", entry["beta"], self._levels), origin)
 
-    def _spread(self, where: str, key: str, given: object, axes: str) -> Limits:
-        array = user.below_layer(where, key, given, self._levels)
-        own = self._count.shape[: array.ndim - 1]
-        if array.shape[1:] != own:
-            found, allowed = (" × ".join(map(str, shape)) for shape in (array.shape[1:], own))
-            raise MalformedError(f"{where} for layer {self._name!r}", f"{found} numbers", f"{allowed}: its {axes}")
+    def _spread(self, where: str, key: str, given: object) -> Limits:
+        channels, groups = self._count.shape
+        array = user.below_layer(f"{where} for layer {self._name!r}", key, given, self._levels, (channels, groups))
         array = array if array.ndim == 3 else array[..., None]
         return np.broadcast_to(array.astype(np.uint8), (len(self._levels), *self._count.shape))
 

@@ -141,13 +141,20 @@ def _synthetic(model: ir.Model) -> Iterator[dict[str, Array]]:
 def batches(model: ir.Model, data: Mapping[str, Array], what: str = "calibration data") -> Iterator[dict[str, Array]]:
     """Cut the arrays into what one run takes (axis 0 of each input), leaving out an incomplete last piece.
 
+    Arrays that are no input of the model, such as labels, do not count.
+
     Raises:
         MalformedError: arrays of the wrong name, shape or type, or that are not finite; `what` is where they are from.
     """
-    names = {value.name or "" for value in model.graph.inputs}
-    if set(data) != names:
-        wrong = sorted(set(data) ^ names)
-        raise MalformedError(what, f"arrays {sorted(data)}", f"one for each of {sorted(names)}", f"see {wrong}")
+    names = [value.name or "" for value in model.graph.inputs]
+    if missing := [name for name in names if name not in data]:
+        there, wanted = (", ".join(map(repr, each)) or "none" for each in (data, names))
+        raise MalformedError(
+            what,
+            f"no array for input {missing[0]!r} among {there}",
+            f"an array [samples, …] for each of {wanted}",
+            "name the arrays as the model names its inputs",
+        )
     pieces = {value.name or "": _pieces(value, data[value.name or ""], what) for value in model.graph.inputs}
     counts = {name: len(array) for name, array in pieces.items()}
     if len(set(counts.values())) != 1:

@@ -60,7 +60,9 @@ def session(
         )
     except Exception as error:  # onnxruntime's exceptions have no common base but this one
         raise UnsupportedError(
-            f"model {model.graph.name!r}", f"onnxruntime refuses it: {str(error).strip().splitlines()[0]}"
+            f"model {model.graph.name!r}",
+            f"onnxruntime refuses it: {str(error).strip().splitlines()[0]}",
+            hint="try the model in onnxruntime alone",
         ) from error
 
 

@@ -78,23 +78,67 @@ class Chooser:
         self._subject, self._variants, self._costs = subject, variants, costs
         self._prediction, self._quantity, self._step = prediction, quantity, step
 
-    def least_error(self, limits: Sequence[float], units: Float64, uniform: Choice | None) -> Choice:
+    def begin(self, limits: Sequence[float], units: Float64, ladders: Sequence[Plans]) -> Choice:
+        """The best plans under limits on costs that need no search.
+
+        Args:
+            limits: one per level.
+            units: as of `least_error`.
+            ladders: uniform plans; each level gets the highest of one of them that keeps its limit, or the cheapest
+                plan.
+
+        Raises:
+            UsageError: a limit is below the cheapest plan.
+        """
+        bounds, cheapest = np.array(limits), self._cheapest()
+        found: list[_Priced] = []
+        for ladder in ladders:
+            priced = self._climb(bounds, ladder, cheapest)
+            if priced is not None and all(priced.plans != other.plans for other in found):
+                found.append(priced)
+        if not found:
+            priced = self._compile({name: (level,) * len(limits) for name, level in cheapest.items()})
+            self._require(bounds, self._totals(priced.report))
+            found.append(priced)
+        return min((self._measured(each, "measure uniform plans") for each in found), key=lambda c: _score(c, units))
+
+    def _cheapest(self) -> dict[str, Level]:
+        """Of each layer the option that costs least at the lowest level; of several the one that errs least."""
+        layers, errors = self._prediction.layers, self._prediction.errors
+        costs = self._prediction.costs[0]
+        least = costs <= costs.min(axis=1, keepdims=True) * (1 + 1e-9)
+        chosen = np.where(least, errors, np.inf).argmin(axis=1)
+        return {layer.name: layer.options[option] for layer, option in zip(layers, chosen, strict=True)}
+
+    def _climb(self, bounds: Float64, ladder: Plans, cheapest: Mapping[str, Level]) -> _Priced | None:
+        """Plans that keep the limits as compiled, with the highest levels of a ladder for which that is so."""
+        costs = self._totals(self._compile(ladder).report)
+        rungs = np.array([np.flatnonzero(costs <= bound).max(initial=-1) for bound in bounds * (1 + _CLOSE)])
+        while True:
+            priced = self._compile(_on_rungs(ladder, rungs.tolist(), cheapest))
+            over = self._totals(priced.report) > bounds * (1 + _CLOSE)
+            if not over.any():
+                return priced
+            if (rungs < 0).all():
+                return None
+            if (rungs[over] < 0).all():  # what a level costs depends on the others too
+                rungs = (rungs - 1) // 2
+            rungs = np.minimum.accumulate(np.where(over, np.maximum(rungs - 1, -1), rungs)[::-1])[::-1]
+
+    def least_error(
+        self, limits: Sequence[float], units: Float64, start: Choice, names: tuple[Level, ...] | None = None
+    ) -> Choice:
         """Plans of least error under limits on costs.
 
         Args:
             limits: one per level.
             units: error of a uniform level at each limit, in which errors are compared between levels.
-            uniform: plans that keep the limits, to begin with, and whose names are kept; None to name levels after
-                the plans.
-
-        Raises:
-            UsageError: the lowest limit is below the cheapest plan.
+            start: plans that keep the limits. Levels at which nothing better is found keep them.
+            names: of the levels; None to name them after the plans.
         """
         bounds = np.array(limits)
-        self._require(bounds)
-        best, errors = uniform, np.full(len(limits), np.inf)
-        names = uniform.names if uniform else None
-        seen = [uniform] if uniform else []
+        best, errors = start, np.full(len(limits), np.inf)
+        seen = [start]
         random = np.random.default_rng(0)
         shape = len(limits), len(self._subject.layers)
         believed, power = np.zeros(shape), _TEMPERS[0]
@@ -107,7 +151,7 @@ class Chooser:
             else:
                 doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
                 tried, tried_power = believed + doubt, power
-                if number % 2 and best is not None:  # not always, as it is not always possible
+                if number % 2:  # not always, as it is not always possible
                     tried, held = believed, self._held(best, seen)
             priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, names)
             if priced is None:
@@ -119,12 +163,8 @@ class Chooser:
                 power, better = tried_power, np.ones(len(limits), np.bool_)
             believed = np.where(better[:, None], tried, believed)
             errors = np.where(better, found.errors, errors)
-            if best is None or _score(found, units) < _score(best, units):
+            if _score(found, units) < _score(best, units):
                 best = found
-        if best is None:
-            raise UsageError(
-                f"limit {limits[0]:g}", "no plan found that keeps it", f"more than {self._prediction.cheapest():.4g}"
-            )
         return best
 
     def _held(self, best: Choice, seen: Sequence[Choice]) -> dict[int, list[int]]:
@@ -145,8 +185,12 @@ class Chooser:
         errors = np.exp(logarithms)[..., None] * self._prediction.errors
         return np.asarray(errors**power * self._subject.power ** (1 - power))
 
-    def least_cost(self, decibels: Sequence[float]) -> Choice:
+    def least_cost(self, decibels: Sequence[float], uniform: Choice) -> Choice:
         """Plans of least cost that have at least these signal-to-noise ratios.
+
+        Args:
+            decibels: one limit per level.
+            uniform: plans to begin with: each level gets the lowest of them that is good enough, or keeps all terms.
 
         Raises:
             UsageError: more than the quantized model has without truncation.
@@ -159,7 +203,11 @@ class Chooser:
                 "more than the model has if no term is dropped",
                 f"below {self._subject.decibels(floor):.1f} dB, which is what 8-bit quantization leaves",
             )
-        thought, best, least = limits.copy(), None, np.inf
+        full = {layer.name: layer.full for layer in self._prediction.layers}
+        rungs = [int(np.flatnonzero([*(uniform.errors <= limit), True])[0]) for limit in limits]
+        plans = {name: tuple([*plan, full[name]][rung] for rung in rungs) for name, plan in uniform.plans.items()}
+        best = self._measured(self._compile(plans), "measure uniform plans")
+        thought, least = limits.copy(), self._price(best)
         for number in range(_ROUNDS):
             nested = nest(self._prediction.under_errors(np.maximum.accumulate(thought[::-1])[::-1]))
             if isinstance(nested, int):
@@ -167,27 +215,29 @@ class Chooser:
                 continue
             priced = self._compiled(nested, None)
             choice = self._measured(priced, f"measure plans {number + 1}/{_ROUNDS}")
-            cost = float(np.log(self._totals(choice.report)).sum())
+            cost = self._price(choice)
             kept = choice.errors <= limits * (1 + _CLOSE)
             if kept.all() and cost < least:
                 best, least = choice, cost
             ratio = (limits - floor) / np.maximum(choice.errors - floor, 1e-3 * (limits - floor))
             thought = floor + (thought - floor) * np.clip(ratio * np.where(kept, 1, 0.95), 0.2, 5) ** _MARGIN
-        if best is None:
-            plans = {layer.name: (layer.full,) * len(limits) for layer in self._subject.layers}
-            names = _names(plans)
-            best = self._measured(_Priced(plans, names, self._costs.report(names, plans), 0.0), "measure plans")
         return best
 
-    def _require(self, bounds: Float64) -> None:
-        cheapest = self._prediction.cheapest()
-        if bounds[0] < cheapest:
-            unit = self._quantity.rpartition("_")[2].replace("mj", "mJ")
-            raise UsageError(
-                f"limit {bounds[0]:g} {unit}",
-                "below what any plan costs",
-                f"the cheapest one takes {cheapest:.4g} {unit}",
-            )
+    def _price(self, choice: Choice) -> float:
+        """Sum of the logarithms of what its levels cost."""
+        return float(np.log(self._totals(choice.report)).sum())
+
+    def _require(self, bounds: Float64, cheapest: Float64) -> None:
+        """Refuse limits below what the cheapest plan costs at each level."""
+        for bound, cost in zip(bounds.tolist(), cheapest.tolist(), strict=True):
+            if cost > bound * (1 + _CLOSE):
+                unit = self._quantity.rpartition("_")[2].replace("mj", "mJ")
+                raise UsageError(
+                    f"limit {bound:g} {unit}",
+                    "below what any plan costs",
+                    f"the cheapest one takes {cost:.4g} {unit}",
+                    "give at least that",
+                )
 
     def _priced(
         self,
@@ -229,6 +279,11 @@ class Chooser:
         self._prediction.learn(nested, self._costs.costs(report, self._quantity))
         return _Priced(plans, own, report, 0.0)
 
+    def _compile(self, plans: Plans) -> _Priced:
+        """Plans as they are."""
+        names = _names(plans)
+        return _Priced(plans, names, self._costs.report(names, plans), 0.0)
+
     def _totals(self, report: Report) -> Float64:
         return np.array([getattr(row, self._quantity) for row in report.levels])
 
@@ -240,6 +295,17 @@ class Chooser:
 
 def _score(choice: Choice, units: Float64) -> float:
     return float(np.square(choice.errors / units).sum())
+
+
+def _on_rungs(ladder: Plans, rungs: Sequence[int], cheapest: Mapping[str, Level]) -> Plans:
+    """Levels of a ladder by their numbers, -1 for the cheapest plan; what is above that has no less than it."""
+    least = Level(1, 1)
+    plans: Plans = {}
+    for name, plan in ladder.items():
+        own = cheapest[name] if min(rungs) < 0 else least
+        levels = (plan[rung] if rung >= 0 else own for rung in rungs)
+        plans[name] = tuple(Level(max(own.alpha, each.alpha), max(own.beta, each.beta)) for each in levels)
+    return plans
 
 
 def _names(plans: Plans) -> tuple[Level, ...]:

@@ -80,11 +80,15 @@ def _front(rows: dict[str, list[LevelFound]]) -> Figure:
 
 def _levels_table(rows: dict[str, list[LevelFound]]) -> str:
     cells = [
-        [kind, str(row.level), f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{sqnr_db(row):.2f}"]
+        [_kind(kind, row), str(row.level), f"{row.latency_ms:.4f}", f"{row.energy_mj:.4f}", f"{sqnr_db(row):.2f}"]
         for kind, levels in rows.items()
         for row in levels
     ]
     return _table(["plans", "level", "latency ms", "energy mJ", "SQNR dB"], cells)
+
+
+def _kind(kind: str, row: LevelFound) -> str:
+    return kind if row.held_to is None else f"{kind}: held to {row.plan}"
 
 
 def _plans_table(found: Found) -> str:

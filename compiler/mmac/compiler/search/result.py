@@ -24,6 +24,7 @@ class LevelFound:
         latency_ms, energy_mj: of one inference, predicted by the runtime's model.
         predicted_db: signal-to-noise ratio at the outputs against the float model that the search expects.
         sqnr_db: the same by simulation; None if there was none.
+        held_to: the uniform level whose plan this is, as nothing better was found; None if it has a plan of its own.
     """
 
     level: Level
@@ -32,6 +33,12 @@ class LevelFound:
     energy_mj: float
     predicted_db: float
     sqnr_db: float | None = None
+    held_to: Level | None = None
+
+    @property
+    def plan(self) -> str:
+        """What kind of plan it has, in words."""
+        return "own" if self.held_to is None else f"uniform {self.held_to}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,18 @@ class Found:
         document = dataclasses.asdict(self)
         for row in (*document["levels"], *document["uniform"]):
             row["level"] = str(Level(**row["level"]))
+            row["held_to"] = None if row["held_to"] is None else str(Level(**row["held_to"]))
         del document["plans"], document["full"]
         return document | {"levels_option": self.levels_option, "budgets": self.budgets()}
+
+    @property
+    def held(self) -> str:
+        """A sentence about the levels that are held to uniform plans; empty if there are none."""
+        held = [str(row.level) for row in self.levels if row.held_to is not None]
+        if not held:
+            return ""
+        which = "every level" if len(held) == len(self.levels) else ", ".join(held)
+        return f"held to the uniform plan, as nothing better was found within the limits: {which}"
 
     @property
     def levels_option(self) -> str:
@@ -99,6 +116,7 @@ def to_toml(found: Found, command: str) -> str:
         "",
         _HEADINGS,
         *(_row(row) for row in found.levels),
+        *([_sentence(found.held)] if found.held else []),
         f"SQNR at the outputs against float, on {found.samples[1]} samples that were not fitted to; without dropping "
         f"anything {found.whole_db:.1f} dB.",
     ]
@@ -107,12 +125,16 @@ def to_toml(found: Found, command: str) -> str:
     return "\n".join([*header, *tables]) + "\n"
 
 
-_HEADINGS = f"{'level':8} {'latency ms':>12} {'energy mJ':>12} {'SQNR dB':>8}"
+_HEADINGS = f"{'level':8} {'latency ms':>12} {'energy mJ':>12} {'SQNR dB':>8}  plan"
 
 
 def _row(row: LevelFound) -> str:
     sqnr = row.predicted_db if row.sqnr_db is None else row.sqnr_db
-    return f"{row.level!s:8} {row.latency_ms:12.4f} {row.energy_mj:12.4f} {sqnr:8.1f}"
+    return f"{row.level!s:8} {row.latency_ms:12.4f} {row.energy_mj:12.4f} {sqnr:8.1f}  {row.plan}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _table(name: str, entry: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmac.compiler.search.measure import Errors, Step, Subject, measure, prepare
 from mmac.compiler.search.prediction import Prediction
 from mmac.compiler.search.result import Found, LevelFound, Plans
 from mmac.compiler.search.space import Layer
-from mmac.compiler.search.state import State, digest_of
+from mmac.compiler.search.state import State, digest_of_model, digest_of_samples
 from mmac.compiler.search.variants import Variants, energy
 from mmac.isa.errors import UsageError
 from mmac.isa.plan import MAX_LEVELS, PAPER_LEVELS, Level
@@ -92,6 +93,7 @@ def search_budgets(
     Raises:
         UsageError: no calibration data, budgets beside, or limits that no plan can keep (says what comes closest).
         MalformedError: `state` is another kind of file.
+        UsageError: `state` is of a search with another model, data or options; it stays as it is.
         MmacError: whatever the compiler finds wrong with the model or the options.
     """
     goal = goal or Goal()
@@ -114,7 +116,8 @@ class _Search:
         step: Step,
     ) -> None:
         self._levels = tuple(options.levels or PAPER_LEVELS)
-        options = replace(options, levels=self._levels)
+        samples = {name: array for name, array in (options.calibration or {}).items() if array.ndim}
+        options = replace(options, levels=self._levels, calibration=samples or None)
         self._model, self._options, self._goal, self._step = model, options, goal, step
         self._seconds: dict[str, float] = {}
         self._clock = time.perf_counter()
@@ -122,7 +125,7 @@ class _Search:
         step("quantize", 0, 1)
         target = load_target(options.target)
         self._subject = subject = prepare(model, options, keep_edges)
-        self._state = State(state, _digest(subject, options, target))
+        self._state = State(state, _about(subject, options, target, keep_edges))
         self._variants = Variants(subject.partitioned, subject.fitted if options.correct else [], subject.measured)
         self._costs = CostModel(subject.quantized, subject.layers, target)
         self._target = target.name
@@ -141,12 +144,12 @@ class _Search:
         ]
         costs = np.array([getattr(row, self._quantity) for row in uniform])
         limits = self._goal.limits or tuple(costs.tolist())
-        same = None if self._goal.limits else Choice(plans, levels, report, errors.uniform)
-        choice = self._choose(limits, costs, table, errors, same)
+        choice = self._choose(limits, costs, table, errors, Choice(plans, levels, report, errors.uniform))
         self._took("choose")
+        rows = zip(choice.names, limits, choice.report.levels, choice.errors, self._uniform_names(choice), strict=True)
         found = [
-            LevelFound(name, limit, cost.latency_ms, cost.energy_mj, subject.decibels(error))
-            for name, limit, cost, error in zip(choice.names, limits, choice.report.levels, choice.errors, strict=True)
+            LevelFound(name, limit, cost.latency_ms, cost.energy_mj, subject.decibels(error), held_to=same)
+            for name, limit, cost, error, same in rows
         ]
         if verify:
             found = self._simulated(choice, found)
@@ -182,15 +185,26 @@ class _Search:
         return vars(self._costs.alike(names, self._quantity))
 
     def _choose(
-        self, limits: tuple[float, ...], costs: Float64, table: Table, errors: Errors, uniform: Choice | None
+        self, limits: tuple[float, ...], costs: Float64, table: Table, errors: Errors, uniform: Choice
     ) -> Choice:
         prediction = Prediction(self._subject.layers, errors.options, errors.floor, table, len(limits))
         chooser = Chooser(self._subject, self._variants, self._costs, prediction, self._quantity, self._step)
         if self._goal.quantity == QUALITY:
-            return chooser.least_cost(limits)
+            return chooser.least_cost(limits, uniform)
         order = np.argsort(costs)
         units = np.exp(np.interp(np.log(limits), np.log(costs[order]), np.log(errors.uniform[order])))
-        return chooser.least_error(limits, units, uniform)
+        if self._goal.limits is None:
+            return chooser.least_error(limits, units, uniform, uniform.names)
+        paper = uniform_plans(self._subject.layers, PAPER_LEVELS)
+        return chooser.least_error(limits, units, chooser.begin(limits, units, (uniform.plans, paper)))
+
+    def _uniform_names(self, choice: Choice) -> list[Level | None]:
+        """For each level the uniform level that has the same plan, if there is one."""
+        known: dict[tuple[Level, ...], Level] = {}
+        for levels in (PAPER_LEVELS, self._levels):
+            columns = zip(*uniform_plans(self._subject.layers, levels).values(), strict=True)
+            known |= dict(zip(columns, levels, strict=True))
+        return [known.get(column) for column in zip(*choice.plans.values(), strict=True)]
 
     def _simulated(self, choice: Choice, rows: Sequence[LevelFound]) -> list[LevelFound]:
         """Compile the plans and run them on the samples that were not fitted to."""
@@ -222,7 +236,16 @@ def uniform_plans(layers: Sequence[Layer], levels: Sequence[Level]) -> Plans:
     }
 
 
-def _digest(subject: Subject, options: Options, target: Target) -> str:
-    samples: Mapping[str, npt.NDArray[np.generic]] = options.calibration or {}
-    texts = [repr(target), repr(options.levels), repr(subject.layers), str(options.correct), options.method]
-    return digest_of(subject.quantized, samples, texts)
+def _about(subject: Subject, options: Options, target: Target, keep_edges: bool) -> dict[str, str]:
+    """What a search depends on, but for its limits, as `State` takes it."""
+    digest = digest_of_samples(options.calibration or {})
+    return {
+        "set of calibration data": digest,
+        "calibration method": options.method,
+        "levels": ",".join(map(str, options.levels or ())),
+        "target": target.name,
+        "correction": "on" if options.correct else "off",
+        "edges": "kept" if keep_edges else "searched",
+        "model": digest_of_model(subject.quantized),
+        "version of mmac or of the target": hashlib.sha256(f"{target!r} {subject.layers!r}".encode()).hexdigest(),
+    }

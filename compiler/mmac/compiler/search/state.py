@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.graph.edit import Array
-from mmac.isa.errors import MalformedError, MmacError, MmacWarning
+from mmac.isa.errors import MalformedError, MmacError, UsageError
 from mmac.isa.files import write_file
 from mmac.runtime.arrays import Arrays, read_arrays, to_npz
 
-_FORMAT = "mmac search 1"
-_DIGEST = "digest"
+_FORMAT = "mmac search 2"
+_ABOUT = "digest"
+_DIGEST = 64
+"""Characters of a digest, which says nothing to anybody."""
 
 
 class State:
@@ -25,17 +27,18 @@ class State:
 
     Args:
         path: the file; None keeps nothing.
-        digest: of everything that the arrays depend on. A file with another one is begun anew, with a warning.
+        about: everything that the arrays depend on, by what it is called.
 
     Raises:
         MalformedError: the file is no state of a search.
+        UsageError: it is about something else; it stays as it is.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, digest: str) -> None:
-        self._path, self._digest = path, digest
+    def __init__(self, path: str | os.PathLike[str] | None, about: Mapping[str, str]) -> None:
+        self._path, self._about = path, about
         self._arrays: Arrays = {}
         if path is not None and Path(path).exists():
-            self._arrays = _read(path, digest)
+            self._arrays = _read(path, about)
 
     def get(self, key: str, compute: Callable[[], Mapping[str, Array]]) -> Arrays:
         """Arrays under a key: those of the file, or computed now and written at once."""
@@ -49,30 +52,44 @@ class State:
 
     def _save(self) -> None:
         if self._path is not None:
-            write_file(self._path, to_npz({_DIGEST: np.array([_FORMAT, self._digest])} | self._arrays))
+            write_file(self._path, to_npz({_ABOUT: np.array([_FORMAT, json.dumps(self._about)])} | self._arrays))
 
 
-def _read(path: str | os.PathLike[str], digest: str) -> Arrays:
+def _read(path: str | os.PathLike[str], about: Mapping[str, str]) -> Arrays:
+    own: dict[str, str] = {}
     try:
         arrays = read_arrays(path)
-        form, own = arrays.pop(_DIGEST).tolist()
+        form, text = arrays.pop(_ABOUT).tolist()
+        if form == _FORMAT:
+            own = dict(json.loads(text))
     except (MmacError, KeyError, ValueError, TypeError):
-        form, own, arrays = "", "", {}
-    if form != _FORMAT:
+        form, arrays = "", {}
+    if not str(form).startswith(_FORMAT.rpartition(" ")[0]):
         raise MalformedError(str(path), "not the state of a search", "a new file, or one that mmac search wrote")
-    if own != digest:
-        warnings.warn(
-            f"{path}: of another model, data, options or version; measuring begins anew", MmacWarning, stacklevel=2
+    differ = (
+        []
+        if form != _FORMAT
+        else [(key, own.get(key, ""), here) for key, here in about.items() if own.get(key) != here]
+    )
+    if form != _FORMAT or differ:
+        raise UsageError(
+            str(path),
+            f"measured with {_differences(differ)}",
+            "the state of a search of the same model, data and options (limits may differ)",
+            "name another file, or remove this one",
         )
-        return {}
     return arrays
 
 
-def digest_of(model: ir.Model, samples: Mapping[str, Array], more: Iterable[str]) -> str:
-    """A digest of a model's graph and constants, of samples, and of texts."""
+def _differences(differ: Sequence[tuple[str, str, str]]) -> str:
+    """In words: options that differ, or else the first thing that does, which others follow from."""
+    options = [f"{key} {there} (now {here})" for key, there, here in differ if len(there) not in (0, _DIGEST)]
+    return " and ".join(options) or f"a different {differ[0][0] if differ else 'version of mmac'}"
+
+
+def digest_of_model(model: ir.Model) -> str:
+    """A digest of a model's graph and constants."""
     digest = hashlib.sha256()
-    for text in more:
-        digest.update(f"{len(text)}:{text}".encode())
     for node in model.graph:
         digest.update(f"{node.name} {node.op_identifier()} {sorted(node.attributes)}".encode())
         digest.update(" ".join(value.name or "" for value in node.inputs if value is not None).encode())
@@ -81,6 +98,12 @@ def digest_of(model: ir.Model, samples: Mapping[str, Array], more: Iterable[str]
         if tensor is not None:
             digest.update(name.encode() + str(tensor.dtype).encode())
             digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_samples(samples: Mapping[str, Array]) -> str:
+    """A digest of arrays by name."""
+    digest = hashlib.sha256()
     for name, array in sorted(samples.items()):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -80,7 +80,7 @@ def _document(text: str, where: str) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise MalformedError(where, f"not TOML: {error}") from None
+        raise MalformedError(where, f"not TOML: {error}", "a target as in docs/targets.md") from None
     base = document.pop("base", None)
     if base is None:
         return document
