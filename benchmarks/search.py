@@ -65,7 +65,7 @@ class Fresh:
             rows.append(
                 {
                     "level": cost.level,
-                    "latency_ms": round(cost.latency_ms, 4),
+                    "latency_ms": round(cost.latency_ms, 6),
                     "energy_mj": round(cost.energy_mj, 4),
                     "sqnr_db": decibels(self._float, found),
                     "truncation_db": decibels(self._whole, found),
