@@ -34,9 +34,11 @@ def test_json(demo: tuple[Path, dict[str, object], float]) -> None:
     assert isinstance(levels, list)
     assert [(level["alpha"], level["beta"]) for level in levels] == [(x.alpha, x.beta) for x in PAPER_LEVELS]
     assert levels[-1]["accuracy"] >= 0.92
-    for key in ("latency_ms", "energy_mj", "weight_bytes"):
+    for key in ("latency_ms", "weight_bytes"):
         values = [level[key] for level in levels]
         assert values == sorted(values)
+    energy = [level["energy_mj"] for level in levels]  # falls where a layer goes over to the multipliers
+    assert energy[0] == min(energy)
     assert about["program"] == str(folder / "fashion_mnist_cnn.mmac")
     assert len(list((folder / "stages").iterdir())) == len(PASS_NAMES)
 

@@ -69,15 +69,15 @@ def test_verdicts_on_cells_turn_with_the_constants():
 def test_rules_keep_layers_off_the_multipliers():
     target = load_target("vc707")
     report = Costs("net", bundled().program(target, depthwise), target).report
-    macs = [layer.macs for layer in report.layers if layer.unit == "multipliers"]
-    assert 0 < len(macs) < len([layer for layer in costs().report.layers if layer.unit == "multipliers"])
+    macs = [layer.macs for layer in report.layers if "multipliers" in layer.unit]
+    assert 0 < len(macs) < len([layer for layer in costs().report.layers if "multipliers" in layer.unit])
     first, *middle, last = [
         layer
         for layer in Costs("net", bundled().program(target, all_terms), target).report.layers
         if layer.op == "arraylayer"
     ]
-    assert {first.unit, last.unit} == {"multipliers"}
-    assert {layer.unit for layer in middle} == {"array"}
+    assert {*first.unit, *last.unit} == {"multipliers"}
+    assert {unit for layer in middle for unit in layer.unit} == {"array"}
 
 
 def test_what_a_variant_leaves_out():
