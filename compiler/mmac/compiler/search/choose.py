@@ -26,6 +26,8 @@ _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
 _TEMPERS = (1.0, 0.7)
 """Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
+_GAIN = 0.98
+"""A round has to bring the score down to this share for another one to follow."""
 _DOUBT = 0.7
 """Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
 _WORK, _MOST_TRIALS = 2e11, 10
@@ -264,10 +266,10 @@ class Chooser:
             priced = self._compiled(nested, names)
             used = self._totals(priced.report) / bounds
             if (used <= 1 + _CLOSE).all():
-                score = thought.score(nested.chosen)
-                if best is None or score < best.score:
+                score, before = thought.score(nested.chosen), best.score if best else np.inf
+                if score < before:
                     best = _Priced(priced.plans, priced.names, priced.report, score)
-                if (used >= 1 - 5 * _CLOSE).all():
+                if score > before * _GAIN or (used >= 1 - 5 * _CLOSE).all():
                     break
             squeezed = np.where(used > 1 + _CLOSE, squeezed * (1 - (used - 1) / 2), squeezed) if number else squeezed
         return best

@@ -75,13 +75,6 @@ class CostModel:
             name: {"alpha": [level.alpha for level in plan], "beta": [level.beta for level in plan]}
             for name, plan in plans.items()
         }
-        return self._estimate(names, budgets)
-
-    def uniform(self, names: Sequence[Level]) -> Report:
-        """Costs of a program whose layers all have the levels' own budgets, but for the first and the last ones."""
-        return self._estimate(names, {})
-
-    def _estimate(self, names: Sequence[Level], budgets: Mapping[str, Mapping[str, Any]]) -> Report:
         passes = (
             Budget(names, budgets),
             Partition(),
