@@ -86,11 +86,11 @@ def prepare(model: str | Path, options: Options, keep_edges: bool) -> Subject:
     """
     if options.calibration is None:
         raise UsageError("search", "no calibration data", "samples to measure errors with", "give --calibration")
-    imported, _ = run_passes(model, options, after="import")
-    feeds = list(batches(imported, options.calibration))
-    fitted, measured = _split(feeds, imported)
-    data = {name: array[: len(array) * len(fitted) // len(feeds)] for name, array in options.calibration.items()}
     stages: dict[str, Any] = {}
+    folded, _ = run_passes(model, options, after="fold", observe=stages.__setitem__)
+    feeds = list(batches(folded, options.calibration))
+    fitted, measured = _split(feeds, folded)
+    data = {name: array[: len(array) * len(fitted) // len(feeds)] for name, array in options.calibration.items()}
     run_passes(model, replace(options, calibration=data), after="partition", observe=stages.__setitem__)
     for node in stages["partition"].graph:
         if BIAS in node.metadata_props or SCALE in node.metadata_props:
@@ -99,10 +99,10 @@ def prepare(model: str | Path, options: Options, keep_edges: bool) -> Subject:
                 "carries bias or scale per level from training, which belong to the levels it was trained with",
                 "a model without mmac.level_bias and mmac.level_scale",
             )
-    runner = session(imported)
+    runner = session(stages["import"])
     expected = [np.stack(column) for column in zip(*(runner.run(None, feed) for feed in measured), strict=True)]
     layers = layers_of(stages["quantize"], options.levels or (), keep_edges)
-    work = max(1.0, _size(imported)) * (len(fitted[:_FITTED]) + len(measured))
+    work = max(1.0, _size(folded)) * (len(fitted[:_FITTED]) + len(measured))
     return Subject(stages["quantize"], stages["partition"], layers, data, fitted[:_FITTED], measured, expected, work)
 
 
