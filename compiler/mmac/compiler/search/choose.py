@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmac.compiler.search.costs import CostModel
+from mmac.compiler.search.costs import CostModel, Costs
 from mmac.compiler.search.measure import Step, Subject, fit_errors
 from mmac.compiler.search.plans import Nested, nest
 from mmac.compiler.search.prediction import Prediction
@@ -19,8 +19,9 @@ from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
 from mmac.runtime.report import Report
 
 Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
-_ROUNDS = 6
+_ROUNDS = 12
 """Programs to learn costs from, at most."""
 _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
@@ -149,13 +150,13 @@ class Chooser:
             held: Mapping[int, list[int]] = {}
             if number < len(_TEMPERS):
                 tried, tried_power = np.zeros(shape), _TEMPERS[number]
-                self._prediction.forget()
+                self._prediction.forget(*self._of(start))
             else:
                 doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
                 tried, tried_power = believed + doubt, power
                 if number % 2:  # not always, as it is not always possible
                     tried, held = believed, self._held(best, seen)
-            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, names)
+            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, start, names)
             if priced is None:
                 continue
             found = self._measured(priced, f"measure plans {number + 1}/{count}")
@@ -215,7 +216,7 @@ class Chooser:
             if isinstance(nested, int):
                 self._prediction.doubt()
                 continue
-            priced = self._compiled(nested, None)
+            priced, _ = self._compiled(nested, None)
             choice = self._measured(priced, f"measure plans {number + 1}/{_ROUNDS}")
             cost = self._price(choice)
             kept = choice.errors <= limits * (1 + _CLOSE)
@@ -247,23 +248,26 @@ class Chooser:
         units: Float64,
         errors: Float64,
         held: Mapping[int, list[int]],
+        start: Choice,
         names: tuple[Level, ...] | None,
     ) -> _Priced | None:
-        """The best plans that keep the limits as compiled."""
+        """The best plans that keep the limits as compiled; layers that prevent it have those of `start`."""
         best: _Priced | None = None
         squeezed = bounds.copy()
         tried: list[bytes] = []
+        frozen: dict[int, tuple[Ints, Float64]] = {}
+        own, found_there = self._of(start)
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
-            thought = self._prediction.under_costs(squeezed, units, errors, held)
+            thought = self._prediction.under_costs(squeezed, units, errors, held, frozen)
             nested = nest(thought)
             if isinstance(nested, int):
-                self._prediction.doubt()
+                self._prediction.forget(own, found_there)
                 continue
             tried.append(nested.chosen.tobytes())
             if tried.count(tried[-1]) > 2:
                 break
-            priced = self._compiled(nested, names)
+            priced, found = self._compiled(nested, names)
             used = self._totals(priced.report) / bounds
             if (used <= 1 + _CLOSE).all():
                 score, before = thought.score(nested.chosen), best.score if best else np.inf
@@ -272,14 +276,24 @@ class Chooser:
                 if score > before * _GAIN or (used >= 1 - 5 * _CLOSE).all():
                     break
             squeezed = np.where(used > 1 + _CLOSE, squeezed * (1 - (used - 1) / 2), squeezed) if number else squeezed
+            if number:
+                surprises = self._prediction.surprises(nested.chosen, found)
+                culprits = _culprits(surprises, (used - 1 - _CLOSE) * bounds)
+                frozen |= {layer: (own[:, layer], found_there.layers[layer]) for layer in culprits}
         return best
 
-    def _compiled(self, nested: Nested, names: tuple[Level, ...] | None) -> _Priced:
+    def _of(self, choice: Choice) -> tuple[Ints, Costs]:
+        """The options [levels, layers] of plans, and what they cost."""
+        options = [[layer.index(level) for level in choice.plans[layer.name]] for layer in self._prediction.layers]
+        return np.array(options, np.int64).T, self._costs.costs(choice.report, self._quantity)
+
+    def _compiled(self, nested: Nested, names: tuple[Level, ...] | None) -> tuple[_Priced, Costs]:
         plans = self._prediction.plans(nested)
         own = names or _names(plans)
         report = self._costs.report(own, plans)
-        self._prediction.learn(nested, self._costs.costs(report, self._quantity))
-        return _Priced(plans, own, report, 0.0)
+        found = self._costs.costs(report, self._quantity)
+        self._prediction.learn(nested.chosen, found)
+        return _Priced(plans, own, report, 0.0), found
 
     def _compile(self, plans: Plans) -> _Priced:
         """Plans as they are."""
@@ -293,6 +307,16 @@ class Chooser:
         levels = range(len(priced.names))
         errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
         return Choice(priced.plans, priced.names, priced.report, errors)
+
+
+def _culprits(surprises: Float64, excess: Float64) -> set[int]:
+    """The layers, of surprises [layers, levels], without which no level would cost more than it may, about."""
+    found: set[int] = set()
+    for of, missing in zip(surprises.T, excess, strict=True):
+        order = np.argsort(-of)
+        needed = np.concatenate([[0.0], np.cumsum(of[order])])[:-1] < missing
+        found.update(int(layer) for layer in order[needed & (of[order] > 0)])
+    return found
 
 
 def _score(choice: Choice, units: Float64) -> float:

@@ -15,6 +15,10 @@ from mmac.compiler.search.space import Layer
 from mmac.isa.plan import Level
 
 Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+Frozen = Mapping[int, tuple[Ints, Float64]]
+"""By layer the options to keep at all levels, and what they cost there."""
 
 _STEP = 3.0
 """Most that programs correct the cost of a layer by, either way."""
@@ -44,11 +48,14 @@ class Prediction:
     def __post_init__(self) -> None:
         self.forget()
 
-    def forget(self) -> None:
-        """Believe the table of costs again."""
+    def forget(self, chosen: Ints | None = None, found: Costs | None = None) -> None:
+        """Believe the table of costs again, besides what a program with options [levels, layers] has told of these."""
         self._near = np.ones((self.levels, len(self.layers)))
         self._known = np.full((self.levels, *self._table.shape), np.nan)
         self._rest = np.full(self.levels, self.table.rest)
+        if chosen is not None and found is not None:
+            self.learn(chosen, found)
+            self._near[:] = 1.0
 
     def doubt(self) -> None:
         """Forget half of what programs have told: a layer's cost at one level depends on its budgets at all others."""
@@ -67,16 +74,23 @@ class Prediction:
         """What the cheapest plan costs, at the lowest level."""
         return float(self.costs[0].min(axis=1).sum() + self._rest[0])
 
-    def under_costs(self, limits: Float64, units: Float64, errors: Float64, held: Mapping[int, list[int]]) -> Problem:
+    def under_costs(
+        self, limits: Float64, units: Float64, errors: Float64, held: Mapping[int, list[int]], frozen: Frozen
+    ) -> Problem:
         """Least error, [levels, layers, options], under limits on costs; levels are compared in `units`.
 
-        Levels in `held` have at most these options of the layers.
+        Levels in `held` have at most these options of the layers; layers in `frozen` have theirs at all levels.
         """
         offsets = np.full(self.levels, self.floor)
         problem = Problem(self.layers, errors.copy(), self.costs, offsets, units, limits - self._rest)
         for level, options in held.items():
             others = ~problem.below[np.arange(len(options)), :, options]
             problem.values[level, others] = problem.weights[level, others] = np.inf
+        every = np.arange(self.levels)
+        for layer, (kept, costs) in frozen.items():
+            problem.values[:, layer] = problem.weights[:, layer] = np.inf
+            problem.values[every, layer, kept] = errors[every, layer, kept]
+            problem.weights[every, layer, kept] = costs
         return problem
 
     def under_errors(self, limits: Float64) -> Problem:
@@ -86,14 +100,19 @@ class Prediction:
         units = np.full(self.levels, self.cheapest())
         return Problem(self.layers, costs, errors, self._rest, units, limits - self.floor, rising=False)
 
-    def learn(self, nested: Nested, found: Costs) -> None:
-        """Correct the costs by those of a program that has these plans: those of a layer's other options by half."""
+    def learn(self, chosen: Ints, found: Costs) -> None:
+        """Correct the costs by those of a program that has these options, [levels, layers]: others' by half."""
         every = np.arange(len(self.layers))
-        for level, chosen in enumerate(nested.chosen):
-            ratio = found.layers[:, level] / np.maximum(self._table[every, chosen], 1e-12)
-            self._known[level, every, chosen] = np.clip(ratio, 1 / _STEP, _STEP)
-            self._near[level] = np.sqrt(self._known[level, every, chosen])
+        for level, options in enumerate(chosen):
+            ratio = found.layers[:, level] / np.maximum(self._table[every, options], 1e-12)
+            self._known[level, every, options] = np.clip(ratio, 1 / _STEP, _STEP)
+            self._near[level] = np.sqrt(self._known[level, every, options])
         self._rest = found.rest
+
+    def surprises(self, chosen: Ints, found: Costs) -> Float64:
+        """[layers, levels] by how much a program's layers cost more than if they had these options at all levels."""
+        alone = self._table[np.arange(len(self.layers)), chosen].T
+        return np.maximum(found.layers - alone, 0.0)
 
     def plans(self, nested: Nested) -> dict[str, tuple[Level, ...]]:
         """For each layer its (α, β) at each level."""

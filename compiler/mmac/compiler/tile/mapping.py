@@ -2,7 +2,7 @@
 
 The space is small (some ten thousand mappings) and searched exhaustively, all candidates at once. The cost of a
 mapping at a level is the time of its slowest queue plus what cannot overlap, on the unit that is faster there. One
-mapping serves all levels: the one that is least slower than the best for each, added up.
+mapping serves all levels: the one that is least slower than the best for each.
 """
 
 from __future__ import annotations
@@ -89,9 +89,10 @@ def search(shape: LayerShape, target: Target, name: str) -> ArrayMapping:
     formats = (TermFormat.RAW, TermFormat.CODED) if shape.format == TermFormat.RAW else (shape.format,)
     shapes = [replace(shape, format=each) for each in formats]
     cost = np.stack([np.minimum(*_cost(each, target, tiles, splits, compared)) for each in shapes])
-    # equally good at every level: by how much each level is slower than it could be, added up
+    # about equally good at every level: by how much each is slower than it could be, large shares counting more
     weight = np.reshape(list(compared.values()), (-1, 1, 1, 1))
-    regret = (weight * (cost / cost.min(axis=(0, 2, 3, 4), keepdims=True))).sum(axis=1)
+    slower = cost / cost.min(axis=(0, 2, 3, 4), keepdims=True) - 1
+    regret = (weight * (slower + _UNEVEN * slower**2)).sum(axis=1)
     kind, order, tile, split = (int(i) for i in np.unravel_index(int(np.argmin(regret)), regret.shape))
     low, high = (int(cost[kind, level, order, tile, split]) for level in (0, -1))
     shape = shapes[kind]
@@ -224,6 +225,8 @@ def _counts(units: int, most: int) -> list[int]:
     return sorted({-(-units // size) for size in range(1, units + 1) if -(-units // size) <= most})
 
 
+_UNEVEN = 20.0
+"""Weight of the square of what a level loses, as a share, beside the share itself."""
 _LEVELS = 4
 """Levels at which mappings are compared: costs are nearly linear in between."""
 
