@@ -15,10 +15,10 @@ import pytest
 
 from mmac.compiler import Goal, Options, compile_model, read_budgets, search_budgets
 from mmac.compiler.search import Found, to_toml
-from mmac.compiler.search.choose import Chooser
+from mmac.compiler.search.choose import Chooser, _names
 from mmac.compiler.search.page import render_page
 from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
-from mmac.isa.plan import PAPER_LEVELS, parse_levels
+from mmac.isa.plan import MAX_LEVELS, PAPER_LEVELS, parse_levels
 from mmac.runtime import estimate
 from tests.cli.conftest import images, net
 
@@ -153,6 +153,15 @@ def test_the_cheapest_plan_can_be_had(model: Path, found: Found, state: Path):
     least = float(re.findall(r"the cheapest one takes ([0-9.e-]+) mJ; give at least that", str(caught.value))[0])
     cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (least * 1.001,)), state=state, verify=False)
     assert cheap.levels[0].energy_mj <= least * 1.003
+
+
+@pytest.mark.parametrize("levels", ["64x5", "60x4", "63x3,64x5", "8x2,64x2,64x3"])
+def test_levels_with_the_same_plan_have_different_names(levels: str):
+    of = parse_levels(levels)
+    plan = (*of, *of[-1:] * (MAX_LEVELS - len(of)))
+    names = _names({"a": plan, "b": plan})
+    assert parse_levels(",".join(map(str, names))) == names
+    assert _names({"a": of}) == of
 
 
 def test_levels_that_are_held_to_uniform_plans_say_so(found: Found):
