@@ -193,6 +193,17 @@ def test_edges_keep_all_terms_on_request(model: Path):
         assert set(found.plans[name]) == {found.full[name]}
 
 
+def test_a_model_without_errors_keeps_its_uniform_plans(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    zero = net()
+    for tensor in zero.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(values), tensor.name))
+    onnx.save(zero, tmp_path / "zero.onnx")
+    found = search_budgets(tmp_path / "zero.onnx", OPTIONS, verify=False)
+    assert all(row.held_to is not None for row in found.levels)
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
 def test_limits_on_energy(model: Path, found: Found, state: Path):
     limit = found.uniform[1].energy_mj
     cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (limit,)), state=state, verify=False)
