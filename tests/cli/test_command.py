@@ -11,6 +11,7 @@ import pytest
 
 from mmac.cli import command
 from mmac.cli.app import COMMANDS, main
+from mmac.isa.errors import UsageError
 from tests.commands import mmac
 
 
@@ -111,3 +112,13 @@ def test_an_option_given_twice(work: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == "error: mmac disasm --output: given more than once; see `mmac disasm --help`\n"
     assert mmac("disasm", "net.mmac", "--no-data", "--no-data").exit_code == 0
+
+
+def test_an_error_is_not_its_own_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise UsageError("program", "no such thing")
+
+    monkeypatch.setattr(found("disasm"), "callback", fail)
+    with pytest.raises(UsageError) as caught:
+        found("disasm").main(["x.mmac"], standalone_mode=False)
+    assert caught.value.__cause__ is None

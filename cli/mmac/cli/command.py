@@ -81,7 +81,10 @@ class Command(click.Command):
                 _check_target(target)
             return super().invoke(ctx)
         except UsageError as error:
-            raise _with_option(ctx, error) from error
+            named = _with_option(ctx, error)
+            if named is error:
+                raise
+            raise named from error
 
 
 _LIMITS = ("--max-latency", "--max-energy", "--min-sqnr")

@@ -48,3 +48,9 @@ def test_many_items_with_many_options():
     price = found.multiplier
     bound = sum((v + price * w).min() for v, w in zip(values, weights, strict=True)) - price * limit
     assert bound * (1 - 1e-9) <= found.value <= bound * 1.01
+
+
+def test_small_limits_are_kept_too():
+    solution = solve(np.array([[1.0, 0.0]]), np.array([[1e-12, 5e-10]]), 2e-12)
+    assert solution is not None
+    assert solution.chosen.tolist() == [0]

@@ -15,10 +15,10 @@ import pytest
 
 from mmac.compiler import Goal, Options, compile_model, read_budgets, search_budgets
 from mmac.compiler.search import Found, to_toml
-from mmac.compiler.search.choose import Chooser
+from mmac.compiler.search.choose import Chooser, _names
 from mmac.compiler.search.page import render_page
 from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
-from mmac.isa.plan import PAPER_LEVELS, parse_levels
+from mmac.isa.plan import MAX_LEVELS, PAPER_LEVELS, parse_levels
 from mmac.runtime import estimate
 from tests.cli.conftest import images, net
 
@@ -155,6 +155,15 @@ def test_the_cheapest_plan_can_be_had(model: Path, found: Found, state: Path):
     assert cheap.levels[0].energy_mj <= least * 1.003
 
 
+@pytest.mark.parametrize("levels", ["64x5", "60x4", "63x3,64x5", "8x2,64x2,64x3"])
+def test_levels_with_the_same_plan_have_different_names(levels: str):
+    of = parse_levels(levels)
+    plan = (*of, *of[-1:] * (MAX_LEVELS - len(of)))
+    names = _names({"a": plan, "b": plan})
+    assert parse_levels(",".join(map(str, names))) == names
+    assert _names({"a": of}) == of
+
+
 def test_levels_that_are_held_to_uniform_plans_say_so(found: Found):
     held = [dataclasses.replace(found.levels[0], held_to=found.uniform[0].level), *found.levels[1:]]
     some = dataclasses.replace(found, levels=held)
@@ -182,6 +191,17 @@ def test_edges_keep_all_terms_on_request(model: Path):
     found = search_budgets(model, OPTIONS, keep_edges=True, verify=False)
     for name in ("conv0", "gemm5"):
         assert set(found.plans[name]) == {found.full[name]}
+
+
+def test_a_model_without_errors_keeps_its_uniform_plans(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    zero = net()
+    for tensor in zero.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(values), tensor.name))
+    onnx.save(zero, tmp_path / "zero.onnx")
+    found = search_budgets(tmp_path / "zero.onnx", OPTIONS, verify=False)
+    assert all(row.held_to is not None for row in found.levels)
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
 def test_limits_on_energy(model: Path, found: Found, state: Path):

@@ -88,6 +88,12 @@ def test_depthwise_layers_and_layers_with_all_their_terms_run_on_the_multipliers
     assert mapping.search(depthwise, without, "layer").multipliers == ()
 
 
+def test_levels_whose_groups_keep_different_terms_are_compared_each():
+    shape = mapping.LayerShape((1, 8, 8, 16), (1, 8, 8, 2), Window((1, 1)), 1, ((20, 3),) * 3, (0, 1, 2), 20)
+    assert mapping._compared(shape) == {0: 3}
+    assert mapping._compared(replace(shape, profile=((4, 20), (20, 20), (20, 20)))) == {0: 1, 1: 2}
+
+
 def words(m, shape, unit):
     """Words that the busiest unit needs for a tile and for the last one of the channels, output by output."""
     depth = m.reduction * shape.window.kernel[0] * shape.window.kernel[1]

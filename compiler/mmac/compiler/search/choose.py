@@ -15,7 +15,7 @@ from mmac.compiler.search.prediction import Prediction
 from mmac.compiler.search.result import Plans
 from mmac.compiler.search.variants import Variants
 from mmac.isa.errors import UsageError
-from mmac.isa.plan import MAX_ALPHA, MAX_BETA, Level
+from mmac.isa.plan import MAX_ALPHA, Level
 from mmac.runtime.report import Report
 
 Float64 = npt.NDArray[np.float64]
@@ -336,14 +336,17 @@ def _on_rungs(ladder: Plans, rungs: Sequence[int], cheapest: Mapping[str, Level]
 
 def _names(plans: Plans) -> tuple[Level, ...]:
     """Names of levels: the mean α and β of the layers, moved apart where they would be the same."""
-    names: list[Level] = []
+    means: list[tuple[int, int]] = []
     for column in zip(*plans.values(), strict=True):
         alpha = round(float(np.mean([level.alpha for level in column])))
         beta = round(float(np.mean([level.beta for level in column])))
-        if names:
-            beta = max(beta, names[-1].beta)
-            alpha = max(alpha, names[-1].alpha + (beta == names[-1].beta))
-        if alpha > MAX_ALPHA:
-            alpha, beta = MAX_ALPHA, min(beta + 1, MAX_BETA)
-        names.append(Level(alpha, beta))
-    return tuple(names)
+        if means:
+            beta = max(beta, means[-1][1])
+            alpha = max(alpha, means[-1][0] + (beta == means[-1][1]))
+        means.append((alpha, beta))
+    names: list[Level] = []
+    limit = MAX_ALPHA
+    for alpha, beta in reversed(means):  # downwards where there is no room above
+        limit -= bool(names) and beta == names[-1].beta
+        names.append(Level(min(alpha, limit), beta))
+    return tuple(reversed(names))

@@ -42,7 +42,7 @@ def solve(values: Float64, weights: Float64, limit: float) -> Solution | None:
         weights: [items, options], not negative; an option of infinite weight may not be chosen.
         limit: on the sum of weights.
     """
-    limit += _SLACK * max(1.0, abs(limit))
+    limit += _SLACK * abs(limit)
     order = np.lexsort((values, weights))  # of options alike in value the lightest comes first
     items = _Items(np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1))
     lightest = np.zeros(len(values), np.int64)

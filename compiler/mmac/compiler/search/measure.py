@@ -68,7 +68,12 @@ class Subject:
 
     def decibels(self, error: float) -> float:
         """Signal-to-noise ratio for this error energy."""
-        return float(10 * np.log10(max(self.power, 1e-30) / max(error, self.power * 1e-30, 1e-30)))
+        return float(10 * np.log10(max(self.power, 1e-30) / max(error, self.least_error)))
+
+    @property
+    def least_error(self) -> float:
+        """What smaller errors are taken for, as they may be 0."""
+        return max(self.power * 1e-30, 1e-30)
 
 
 def prepare(model: str | Path, options: Options, keep_edges: bool) -> Subject:

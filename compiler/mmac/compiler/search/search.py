@@ -192,7 +192,8 @@ class _Search:
         if self._goal.quantity == QUALITY:
             return chooser.least_cost(limits, uniform)
         order = np.argsort(costs)
-        units = np.exp(np.interp(np.log(limits), np.log(costs[order]), np.log(errors.uniform[order])))
+        uniform_errors = np.maximum(errors.uniform[order], self._subject.least_error)
+        units = np.exp(np.interp(np.log(limits), np.log(costs[order]), np.log(uniform_errors)))
         if self._goal.limits is None:
             return chooser.least_error(limits, units, uniform, uniform.names)
         paper = uniform_plans(self._subject.layers, PAPER_LEVELS)

@@ -272,9 +272,9 @@ def _compared(shape: LayerShape) -> dict[int, int]:
 
     Both ends are among them: costs are nearly linear in between.
     """
-    alike: dict[tuple[int, int], list[int]] = {}
+    alike: dict[object, list[int]] = {}
     for level in shape.usual:
-        alike.setdefault(shape.budgets[level], []).append(level)
+        alike.setdefault((shape.budgets[level], shape.profile and shape.profile[level]), []).append(level)
     kinds = list(alike.values())
     chosen = sorted({(len(kinds) - 1) * i // (_LEVELS - 1) for i in range(_LEVELS)})
     counts = dict.fromkeys((kinds[number][0] for number in chosen), 0)
