@@ -27,6 +27,10 @@ _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
 _TEMPERS = (1.0, 0.7)
 """Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
+_PATIENCE = 5
+"""So many rounds plans may try to keep the limits before layers are kept to what they had."""
+_LEAST = 0.5
+"""A limit is squeezed to this share at least, at a time."""
 _GAIN = 0.98
 """A round has to bring the score down to this share for another one to follow."""
 _DOUBT = 0.7
@@ -257,13 +261,19 @@ class Chooser:
         tried: list[bytes] = []
         frozen: dict[int, tuple[Ints, Float64]] = {}
         own, found_there = self._of(start)
+        impossible = False
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
             thought = self._prediction.under_costs(squeezed, units, errors, held, frozen)
             nested = nest(thought)
             if isinstance(nested, int):
-                self._prediction.forget(own, found_there)
+                if impossible:
+                    self._prediction.forget(own, found_there)
+                else:
+                    self._prediction.doubt()
+                squeezed, impossible = bounds.copy(), True
                 continue
+            impossible = False
             tried.append(nested.chosen.tobytes())
             if tried.count(tried[-1]) > 2:
                 break
@@ -275,8 +285,12 @@ class Chooser:
                     best = _Priced(priced.plans, priced.names, priced.report, score)
                 if score > before * _GAIN or (used >= 1 - 5 * _CLOSE).all():
                     break
-            squeezed = np.where(used > 1 + _CLOSE, squeezed * (1 - (used - 1) / 2), squeezed) if number else squeezed
-            if number:
+            squeezed = (
+                np.where(used > 1 + _CLOSE, squeezed * np.maximum(1 - (used - 1) / 2, _LEAST), squeezed)
+                if number
+                else squeezed
+            )
+            if number >= _PATIENCE:
                 surprises = self._prediction.surprises(nested.chosen, found)
                 culprits = _culprits(surprises, (used - 1 - _CLOSE) * bounds)
                 frozen |= {layer: (own[:, layer], found_there.layers[layer]) for layer in culprits}

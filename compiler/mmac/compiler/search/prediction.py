@@ -55,7 +55,6 @@ class Prediction:
         self._rest = np.full(self.levels, self.table.rest)
         if chosen is not None and found is not None:
             self.learn(chosen, found)
-            self._near[:] = 1.0
 
     def doubt(self) -> None:
         """Forget half of what programs have told: a layer's cost at one level depends on its budgets at all others."""
