@@ -89,9 +89,9 @@ class ArrayMapping:
     A tile is `batch` × `rows` × `columns` output pixels by `channels` output channels by `reduction` input channels;
     `weights_outer` says whether a weight tile stays while all pixels pass (else an activation tile stays while all
     weight tiles pass). `split_*` are the blocks that share pixels (m), channels (n) and the reduction (k).
-    `multipliers` are the levels at which the multipliers form the sums, and not the array; `format` is that of the
-    weights.
-    `cycles` is what the cost model expects at the highest level, `why` a sentence for people.
+    `multipliers` are the levels at which the multipliers form the sums, and not the array; `format` is the one
+    that the weights were expected to have: `pack` stores integers only if it is ``RAW``, or no level needs them ranked.
+    `cycles` is what the cost model expects at the highest level that it compared, `why` a sentence for people.
     """
 
     batch: int

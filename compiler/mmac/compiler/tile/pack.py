@@ -60,8 +60,8 @@ def _pack(op: ArrayLayer, module: TileProgram) -> tuple[ArrayLayer, dict[str, Ar
     if op.limits is not None:
         of_levels = np.asarray(module.data[op.limits]).transpose(0, 2, 1)[..., None]  # [L, G, O, 1]
         limits = np.stack([_cut(own, tiles_k, tile_g, tiles_n, tile_n)[..., 0] for own in of_levels])
-    ranked = op.mapping.format != TermFormat.RAW and len(op.mapping.multipliers) < len(alphas)
-    kind, encoded = choose(tiles, alphas, plan.usual_levels, limits, raw=not ranked)
+    whole = op.mapping.format == TermFormat.RAW or len(op.mapping.multipliers) == len(alphas)
+    kind, encoded = choose(tiles, alphas, plan.usual_levels, limits, raw=whole)
     directory = np.zeros(len(tiles), directory_dtype(len(alphas)))
     directory["offset"] = encoded.offset
     directory["groups"] = tile_g * tile_n
