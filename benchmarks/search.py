@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 Feed = dict[str, Array]
 
 DIMS = {"ppocr_rec": {"x[0]": 1, "x[2]": 48, "x[3]": 320}}
-SEEN = {"tiny_resnet8": 64, "efficientnet_lite0": 24, "ppocr_rec": 24}
+SEEN = {"tiny_resnet8": 240, "efficientnet_lite0": 24, "ppocr_rec": 24}
 FRESH = {"tiny_resnet8": 200, "efficientnet_lite0": 16, "ppocr_rec": 16}
 ROOT = Path(__file__).resolve().parents[1]
 FASHION = Path("/usr/share/datasets/fashion-mnist")

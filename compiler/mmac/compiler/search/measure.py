@@ -32,7 +32,7 @@ Data = Mapping[str, Array]
 
 _FITTED = 16
 """Samples to fit corrections to: as many as the pass `correct` uses."""
-_MEASURED = (4, 32)
+_MEASURED = (4, 128)
 """Samples to measure errors on, at least and at most (if there are as many)."""
 _WORK = 3e9
 """Multiply-accumulates of all samples to measure errors on, about."""
