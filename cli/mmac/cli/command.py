@@ -28,28 +28,24 @@ class Writes(_Path):
     """A file that the command writes."""
 
 
-class LevelName(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has no arguments for it
-    """The name of a level, an index, or all: whether it can be one is found out before anything is loaded."""
-
-    name = "level"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """As of every click type."""
-        from mmac.isa.plan import parse_level
-
-        if value != "all" and not value.isdecimal():
-            try:
-                parse_level(value)
-            except UsageError as error:
-                raise UsageError(f"--{error.where}", error.found, error.allowed) from None
-        return value
-
-
 class Fills(_Path):
     """A folder that the command makes and writes the stages of a compilation into."""
 
 
-READS, WRITES, FILLS, LEVEL = Reads(), Writes(), Fills(), LevelName()
+READS, WRITES, FILLS = Reads(), Writes(), Fills()
+
+
+def check_level(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Callback of ``--level``: whether it can be a name, an index or all is found out before anything is loaded."""
+    from mmac.isa.plan import parse_level
+
+    if value is not None and value != "all" and not value.isdecimal():
+        try:
+            parse_level(value)
+        except UsageError as error:
+            raise UsageError(f"--{error.where}", error.found, error.allowed) from None
+    return value
+
 
 _STAGE = re.compile(r"\d\d_[a-z]+\.(onnx|txt|s)")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmac.cli import output
-from mmac.cli.command import LEVEL, READS, WRITES, Command
+from mmac.cli.command import READS, WRITES, Command, check_level
 from mmac.cli.parameters import ALL, json_option, naming, require_plotly
 from mmac.cli.programs import open_program
 from mmac.isa.errors import MmacError, UsageError, VerificationError
@@ -34,7 +34,12 @@ SAMPLES = 16
     help="Samples: one array [samples, …] per input, or a folder of .npz or NAME.npy files.",
 )
 @click.option(
-    "--level", type=LEVEL, metavar="N|AxB|full|all", default=ALL, show_default=True, help="Level to compare at."
+    "--level",
+    callback=check_level,
+    metavar="N|AxB|full|all",
+    default=ALL,
+    show_default=True,
+    help="Level to compare at.",
 )
 @click.option(
     "--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, metavar="N", help="Most samples to run."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmac.cli import output
-from mmac.cli.command import LEVEL, READS, Command
+from mmac.cli.command import READS, Command, check_level
 from mmac.cli.parameters import json_option, target_option
 from mmac.cli.programs import open_program
 from mmac.isa.errors import UsageError
@@ -37,7 +37,9 @@ LABELS = "labels"
     metavar="top1|top5|MODULE:FUNCTION",
     help="Default: top1 and, from ten classes on, top5. A function of your own: see docs/evaluate.md.",
 )
-@click.option("--level", type=LEVEL, default=ALL, show_default=True, metavar="N|AxB|full|all", help="What to measure.")
+@click.option(
+    "--level", callback=check_level, default=ALL, show_default=True, metavar="N|AxB|full|all", help="What to measure."
+)
 @click.option(
     "--model", type=READS, metavar="MODEL.onnx", help="Measure the original model too, by onnxruntime; and agreement."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
-from mmac.cli.command import LEVEL, READS, WRITES, Command
+from mmac.cli.command import READS, WRITES, Command, check_level
 from mmac.cli.layers import layer_table
 from mmac.cli.parameters import compilation_options, compile_options, naming
 from mmac.cli.programs import open_program
@@ -40,7 +40,10 @@ TEXT, ONNX, JSON = "text", "onnx", "json"
     help="onnx: up to the pass terms; onnxruntime and Netron open it.",
 )
 @click.option(
-    "--level", type=LEVEL, metavar="N|AxB|full", help="Level of the pass terms, or of a program's layer costs."
+    "--level",
+    callback=check_level,
+    metavar="N|AxB|full",
+    help="Level of the pass terms, or of a program's layer costs.",
 )
 @click.option("-o", "--output", "out", type=WRITES, metavar="FILE", help="Default: stdout.")
 @compilation_options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmac.cli import output
-from mmac.cli.command import LEVEL, READS, WRITES, Command
+from mmac.cli.command import READS, WRITES, Command, check_level
 from mmac.cli.layers import layer_table
 from mmac.cli.parameters import ALL, json_option, require_plotly, target_option
 from mmac.cli.programs import open_program
@@ -41,7 +41,7 @@ ENGINES = ("fast", "reference", "cell")
 )
 @click.option(
     "--level",
-    type=LEVEL,
+    callback=check_level,
     metavar="N|AxB|full|all",
     help="Default: costs of all levels; with inputs, results of the highest.",
 )
