@@ -22,7 +22,9 @@ Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _ROUNDS = 12
-"""Programs to learn costs from, at most."""
+"""Programs to learn costs from, at most, on the way to plans under limits on costs."""
+_ERROR_ROUNDS = 4
+"""Programs to learn costs from and to measure, under limits on errors."""
 _CLOSE = 1e-3
 """Limits are kept to this share, and what is nearer to them is not improved."""
 _TEMPERS = (1.0, 0.7)
@@ -145,7 +147,7 @@ class Chooser:
         """
         bounds = np.array(limits)
         best, errors = start, np.full(len(limits), np.inf)
-        seen = [start]
+        seen, known = [start], self._of(start)
         random = np.random.default_rng(0)
         shape = len(limits), len(self._subject.layers)
         believed, power = np.zeros(shape), _TEMPERS[0]
@@ -154,13 +156,13 @@ class Chooser:
             held: Mapping[int, list[int]] = {}
             if number < len(_TEMPERS):
                 tried, tried_power = np.zeros(shape), _TEMPERS[number]
-                self._prediction.forget(*self._of(start))
+                self._prediction.forget(*known)
             else:
                 doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
                 tried, tried_power = believed + doubt, power
                 if number % 2:  # not always, as it is not always possible
                     tried, held = believed, self._held(best, seen)
-            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, start, names)
+            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, known, names)
             if priced is None:
                 continue
             found = self._measured(priced, f"measure plans {number + 1}/{count}")
@@ -215,13 +217,13 @@ class Chooser:
         plans = {name: tuple([*plan, full[name]][rung] for rung in rungs) for name, plan in uniform.plans.items()}
         best = self._measured(self._compile(plans), "measure uniform plans")
         thought, least = limits.copy(), self._price(best)
-        for number in range(_ROUNDS):
+        for number in range(_ERROR_ROUNDS):
             nested = nest(self._prediction.under_errors(np.maximum.accumulate(thought[::-1])[::-1]))
             if isinstance(nested, int):
                 self._prediction.doubt()
                 continue
             priced, _ = self._compiled(nested, None)
-            choice = self._measured(priced, f"measure plans {number + 1}/{_ROUNDS}")
+            choice = self._measured(priced, f"measure plans {number + 1}/{_ERROR_ROUNDS}")
             cost = self._price(choice)
             kept = choice.errors <= limits * (1 + _CLOSE)
             if kept.all() and cost < least:
@@ -252,15 +254,17 @@ class Chooser:
         units: Float64,
         errors: Float64,
         held: Mapping[int, list[int]],
-        start: Choice,
+        known: tuple[Ints, Costs],
         names: tuple[Level, ...] | None,
     ) -> _Priced | None:
-        """The best plans that keep the limits as compiled; layers that prevent it have those of `start`."""
+        """The best plans that keep the limits as compiled.
+
+        Layers that prevent it get the options [levels, layers] of plans that do, `known` with what they cost.
+        """
         best: _Priced | None = None
         squeezed = bounds.copy()
         tried: list[bytes] = []
         frozen: dict[int, tuple[Ints, Float64]] = {}
-        own, found_there = self._of(start)
         impossible = False
         for number in range(_ROUNDS):
             self._step("solve", number, _ROUNDS)
@@ -268,7 +272,7 @@ class Chooser:
             nested = nest(thought)
             if isinstance(nested, int):
                 if impossible:
-                    self._prediction.forget(own, found_there)
+                    self._prediction.forget(*known)
                 else:
                     self._prediction.doubt()
                 squeezed, impossible = bounds.copy(), True
@@ -285,15 +289,14 @@ class Chooser:
                     best = _Priced(priced.plans, priced.names, priced.report, score)
                 if score > before * _GAIN or (used >= 1 - 5 * _CLOSE).all():
                     break
-            squeezed = (
-                np.where(used > 1 + _CLOSE, squeezed * np.maximum(1 - (used - 1) / 2, _LEAST), squeezed)
-                if number
-                else squeezed
-            )
+            if number:
+                less = np.maximum(1 - (used - 1) / 2, _LEAST)
+                squeezed = np.where(used > 1 + _CLOSE, squeezed * less, squeezed)
             if number >= _PATIENCE:
                 surprises = self._prediction.surprises(nested.chosen, found)
                 culprits = _culprits(surprises, (used - 1 - _CLOSE) * bounds)
-                frozen |= {layer: (own[:, layer], found_there.layers[layer]) for layer in culprits}
+                options, costs = known
+                frozen |= {layer: (options[:, layer], costs.layers[layer]) for layer in culprits}
         return best
 
     def _of(self, choice: Choice) -> tuple[Ints, Costs]:
@@ -302,16 +305,15 @@ class Chooser:
         return np.array(options, np.int64).T, self._costs.costs(choice.report, self._quantity)
 
     def _compiled(self, nested: Nested, names: tuple[Level, ...] | None) -> tuple[_Priced, Costs]:
-        plans = self._prediction.plans(nested)
-        own = names or _names(plans)
-        report = self._costs.report(own, plans)
-        found = self._costs.costs(report, self._quantity)
+        """Plans as thought, and what is learned of their costs."""
+        priced = self._compile(self._prediction.plans(nested), names)
+        found = self._costs.costs(priced.report, self._quantity)
         self._prediction.learn(nested.chosen, found)
-        return _Priced(plans, own, report, 0.0), found
+        return priced, found
 
-    def _compile(self, plans: Plans) -> _Priced:
-        """Plans as they are."""
-        names = _names(plans)
+    def _compile(self, plans: Plans, names: tuple[Level, ...] | None = None) -> _Priced:
+        """Plans as they are, with these names of their levels or what they are on average."""
+        names = names or _names(plans)
         return _Priced(plans, names, self._costs.report(names, plans), 0.0)
 
     def _totals(self, report: Report) -> Float64:

@@ -91,9 +91,9 @@ def search_budgets(
         progress: called with what is being done.
 
     Raises:
-        UsageError: no calibration data, budgets beside, or limits that no plan can keep (says what comes closest).
+        UsageError: no calibration data, budgets beside, limits that no plan can keep (says what comes closest), or
+            `state` is of a search with another model, data or options; it stays as it is.
         MalformedError: `state` is another kind of file.
-        UsageError: `state` is of a search with another model, data or options; it stays as it is.
         MmacError: whatever the compiler finds wrong with the model or the options.
     """
     goal = goal or Goal()
