@@ -286,11 +286,10 @@ def _compared(shape: LayerShape) -> dict[int, int]:
 
 def _products(shape: LayerShape, target: Target, tiles: Ints, splits: Ints, level: int) -> tuple[Ints, Ints]:
     """[T, S + 1] cycles of the longest `mmac`, and of all together (of one cut of the reduction)."""
-    beta, terms = shape.budgets[level][1], shape.terms(level)
-    longest = _product_cycles(shape, target, tiles, splits, np.full(len(tiles), terms.max()), beta)
-    parts = cut(shape.y, tiles, terms)
-    cycles = _product_cycles(shape, target, parts.sizes, splits, parts.terms, beta) * parts.number[:, None]
-    return longest, np.add.reduceat(cycles, np.flatnonzero(np.diff(parts.way, prepend=-1)))
+    parts = cut(shape.y, tiles, shape.terms(level))
+    cycles = _product_cycles(shape, target, parts.sizes, splits, parts.terms, shape.budgets[level][1])
+    starts = np.flatnonzero(np.diff(parts.way, prepend=-1))
+    return np.maximum.reduceat(cycles, starts), np.add.reduceat(cycles * parts.number[:, None], starts)
 
 
 _NEXT_BYTES = 1 << 15
