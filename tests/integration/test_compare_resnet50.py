@@ -41,7 +41,7 @@ def test_a_damaged_layer_of_resnet50_is_found_within_two_gigabytes(tmp_path):
             child = subprocess.Popen(command, stdout=out, cwd=tmp_path, env=environment())
             _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 6
+        assert child.returncode == (6 if kind == "values" else 0)  # wrong integers, or a layer that is only far off
         assert usage.ru_maxrss * 1024 < LIMIT_BYTES
         found = json.loads((tmp_path / "found.json").read_text("utf-8"))
         assert found["samples"] == SAMPLES
