@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import struct
 import tempfile
 import time
@@ -29,7 +30,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from benchmarks.models import calibration, load
-from mmac.compiler import Options, compile_model
+from mmac.compiler import Options, compile_model, evaluate
+from mmac.compiler.evaluation.dataset import Samples
 from mmac.compiler.search import Goal, search_budgets
 from mmac.isa.plan import FULL, PAPER_LEVELS, Level
 from mmac.runtime import Session
@@ -144,20 +146,14 @@ def fashion() -> dict[str, Any]:
     seconds = time.perf_counter() - begin
     plans = {"uniform": (PAPER_LEVELS, {}), "searched": ([each.level for each in found.levels], found.budgets())}
     row: dict[str, Any] = {"model": "fashion_mnist", "search_seconds": round(seconds, 1)}
+    test = Samples({name: _pixels(images)}, labels.astype(np.int64))
     for kind, (levels, budgets) in plans.items():
-        session = Session(compile_model(path, replace(options, levels=levels, budgets=budgets)).program)
+        program = compile_model(path, replace(options, levels=levels, budgets=budgets)).program
         row[kind] = [
-            {"level": cost.level, "latency_ms": round(cost.latency_ms, 5)}
-            | {"accuracy": _accuracy(session, number, name, images, labels)}
-            for number, cost in enumerate(session.report.levels)
+            {"level": each.level, "latency_ms": round(each.latency_ms, 5), "accuracy": each.metrics["top1"]}
+            for each in evaluate(program, test, jobs=os.cpu_count() or 1).levels
         ]
     return row | {"seconds": round(time.perf_counter() - begin, 1)}
-
-
-def _accuracy(session: Session, level: int, name: str, images: Array, labels: Array) -> float:
-    pixels = _pixels(images)
-    best = [int(np.argmax(session.run(None, {name: pixels[i : i + 1]}, level=level)[0])) for i in range(len(pixels))]
-    return round(float(np.mean(np.array(best) == labels)), 4)
 
 
 def _pixels(images: Array) -> Array:

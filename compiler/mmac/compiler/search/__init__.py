@@ -1,8 +1,8 @@
 """Choosing budgets: which (α, β) each layer has at each level, under limits on latency, energy or error.
 
 `search_budgets` is in `search.py`. It measures what layers' candidates do to the outputs (`sensitivity`, `variants`),
-prices them by the runtime's model (`costs`), solves for plans that nest (`knapsack`, `plans`), and then compiles,
-measures and simulates what it found (`choose`).
+prices them by the runtime's model (`costs`), makes chains of options that nest (`plans`), compiles them, puts the best
+ones together (`pool`, `knapsack`), and measures and simulates what it found (`choose`).
 """
 
 from mmac.compiler.search.result import Found, LevelFound, to_toml

@@ -1,4 +1,4 @@
-"""Choosing plans: solve, compile what was found, correct what was thought of costs, measure, and take the best."""
+"""Choosing plans: try chains of options, keep what programs tell of their costs, put the best together, measure it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mmac.compiler.search.costs import CostModel, Costs
+from mmac.compiler.search.costs import CostModel
 from mmac.compiler.search.measure import Step, Subject, fit_errors
-from mmac.compiler.search.plans import Nested, nest
+from mmac.compiler.search.plans import Problem, relax
+from mmac.compiler.search.pool import Pool
 from mmac.compiler.search.prediction import Prediction
 from mmac.compiler.search.result import Plans
 from mmac.compiler.search.variants import Variants
@@ -21,26 +22,21 @@ from mmac.runtime.report import Report
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_ROUNDS = 12
-"""Programs to learn costs from, at most, on the way to plans under limits on costs."""
-_ERROR_ROUNDS = 4
-"""Programs to learn costs from and to measure, under limits on errors."""
+_PROGRAMS = 10
+"""Programs compiled to learn what chains of options cost, before plans are put together and measured."""
+_NOISE, _LIMIT_NOISE = 0.5, 0.05
+"""Standard deviation of the logarithm of what errors of layers are changed by, and share by which limits are lowered at
+most, so that such programs differ."""
+_TRIES = 5
+"""Programs compiled with plans put together, until one keeps the limits."""
+_DAMPING = 0.7
+"""Power of the share by which one is above a limit, to lower it by."""
 _CLOSE = 1e-3
-"""Limits are kept to this share, and what is nearer to them is not improved."""
-_TEMPERS = (1.0, 0.7)
-"""Powers of the errors that plans are made for. Errors do not add up if they are large: then large ones count less."""
-_PATIENCE = 5
-"""So many rounds plans may try to keep the limits before layers are kept to what they had."""
-_LEAST = 0.5
-"""A limit is squeezed to this share at least, at a time."""
-_GAIN = 0.98
-"""A round has to bring the score down to this share for another one to follow."""
-_DOUBT = 0.7
-"""Standard deviation of the logarithm of what is believed of a layer, when other beliefs are tried."""
-_WORK, _MOST_TRIALS = 2e11, 10
-"""Multiply-accumulates spent on measuring such plans, about, and how many there are at most."""
-_WORTH = 1.05
-"""How much better another plan's level has to be, to be taken over."""
+"""Limits are kept to this share."""
+_WORK, _TRIALS = 2e11, (3, 6)
+"""Multiply-accumulates spent on measuring plans, about, and how many plans there are at least and at most."""
+_DOUBT = 3.0
+"""By how much an error counts more, at a level that measured worse, if it is larger than that of the best plan."""
 _MARGIN = 0.7
 """By how much a limit on errors may be missed in thought, in powers of what is measured."""
 
@@ -60,7 +56,6 @@ class _Priced:
     plans: Plans
     names: tuple[Level, ...]
     report: Report
-    score: float
 
 
 class Chooser:
@@ -72,6 +67,7 @@ class Chooser:
         costs: prices plans.
         prediction: what is known of single options.
         quantity: of costs.
+        known: plans that are measured already.
         step: progress.
     """
 
@@ -82,12 +78,22 @@ class Chooser:
         costs: CostModel,
         prediction: Prediction,
         quantity: str,
+        known: Choice,
         step: Step,
     ) -> None:
         self._subject, self._variants, self._costs = subject, variants, costs
         self._prediction, self._quantity, self._step = prediction, quantity, step
+        self._known = known
+        self._pool = Pool(len(subject.layers))
+        self._random = np.random.default_rng(0)
 
-    def begin(self, limits: Sequence[float], units: Float64, ladders: Sequence[Plans]) -> Choice:
+    def begin(
+        self,
+        limits: Sequence[float],
+        units: Float64,
+        ladders: Sequence[Plans],
+        names: tuple[Level, ...] | None = None,
+    ) -> Choice:
         """The best plans under limits on costs that need no search.
 
         Args:
@@ -95,6 +101,7 @@ class Chooser:
             units: as of `least_error`.
             ladders: uniform plans; each level gets the highest of one of them that keeps its limit, or the cheapest
                 plan.
+            names: of the levels; None to name them after the plans.
 
         Raises:
             UsageError: a limit is below the cheapest plan.
@@ -102,7 +109,7 @@ class Chooser:
         bounds, cheapest = np.array(limits), self._cheapest()
         found: list[_Priced] = []
         for ladder in ladders:
-            priced = self._climb(bounds, ladder, cheapest)
+            priced = self._climb(bounds, ladder, cheapest, names)
             if priced is not None and all(priced.plans != other.plans for other in found):
                 found.append(priced)
         if not found:
@@ -119,12 +126,14 @@ class Chooser:
         chosen = np.where(least, errors, np.inf).argmin(axis=1)
         return {layer.name: layer.options[option] for layer, option in zip(layers, chosen, strict=True)}
 
-    def _climb(self, bounds: Float64, ladder: Plans, cheapest: Mapping[str, Level]) -> _Priced | None:
+    def _climb(
+        self, bounds: Float64, ladder: Plans, cheapest: Mapping[str, Level], names: tuple[Level, ...] | None
+    ) -> _Priced | None:
         """Plans that keep the limits as compiled, with the highest levels of a ladder for which that is so."""
         costs = self._totals(self._compile(ladder).report)
         rungs = np.array([np.flatnonzero(costs <= bound).max(initial=-1) for bound in bounds * (1 + _CLOSE)])
         while True:
-            priced = self._compile(_on_rungs(ladder, rungs.tolist(), cheapest))
+            priced = self._compile(_on_rungs(ladder, rungs.tolist(), cheapest), names)
             over = self._totals(priced.report) > bounds * (1 + _CLOSE)
             if not over.any():
                 return priced
@@ -142,57 +151,72 @@ class Chooser:
         Args:
             limits: one per level.
             units: error of a uniform level at each limit, in which errors are compared between levels.
-            start: plans that keep the limits. Levels at which nothing better is found keep them.
+            start: plans that keep the limits, to begin with.
             names: of the levels; None to name them after the plans.
         """
         bounds = np.array(limits)
-        best, errors = start, np.full(len(limits), np.inf)
-        seen, known = [start], self._of(start)
-        random = np.random.default_rng(0)
-        shape = len(limits), len(self._subject.layers)
-        believed, power = np.zeros(shape), _TEMPERS[0]
-        count = len(_TEMPERS) + self._trials(len(limits))
+        best, errors, near = start, start.errors.copy(), self._learn(start.plans, start.report)
+        doubts = np.ones(len(limits))
+        count = self._trials(len(limits))
         for number in range(count):
-            held: Mapping[int, list[int]] = {}
-            if number < len(_TEMPERS):
-                tried, tried_power = np.zeros(shape), _TEMPERS[number]
-                self._prediction.forget(*known)
-            else:
-                doubt = random.normal(0, _DOUBT, shape[1]) + random.normal(0, _DOUBT / 2, shape)
-                tried, tried_power = believed + doubt, power
-                if number % 2:  # not always, as it is not always possible
-                    tried, held = believed, self._held(best, seen)
-            priced = self._priced(bounds, units, self._tempered(tried_power, tried), held, known, names)
+            thought = self._around(near, doubts)
+            priced = self._together(bounds, thought, best.errors / units**2, names)
             if priced is None:
                 continue
             found = self._measured(priced, f"measure plans {number + 1}/{count}")
-            seen.append(found)
-            better = found.errors < errors
-            if number < len(_TEMPERS) and (found.errors / units).mean() < (errors / units).mean():
-                power, better = tried_power, np.ones(len(limits), np.bool_)
-            believed = np.where(better[:, None], tried, believed)
-            errors = np.where(better, found.errors, errors)
+            worse = found.errors > errors
+            near = np.where(worse[:, None], near, self._prediction.options(found.plans))
+            errors = np.minimum(errors, found.errors)
+            doubts = np.where(worse, doubts * _DOUBT, doubts)
             if _score(found, units) < _score(best, units):
                 best = found
         return best
 
-    def _held(self, best: Choice, seen: Sequence[Choice]) -> dict[int, list[int]]:
-        """Options of the levels at which another plan was better than the best one, to be kept to."""
-        errors = np.stack([choice.errors for choice in seen])
-        of = [seen[number].plans for number in errors.argmin(axis=0)]
-        return {
-            int(level): [layer.index(of[level][layer.name][level]) for layer in self._subject.layers]
-            for level in np.flatnonzero(best.errors > errors.min(axis=0) * _WORTH)
-        }
-
     def _trials(self, levels: int) -> int:
-        """How often to try what plans other beliefs lead to."""
-        return int(np.clip(_WORK / (self._subject.work * levels), 0, _MOST_TRIALS))
+        """How many plans to measure."""
+        return int(np.clip(_WORK / (self._subject.work * levels), *_TRIALS))
 
-    def _tempered(self, power: float, logarithms: Float64) -> Float64:
-        """[levels, layers, options] errors to make plans for; `logarithms` [levels, layers] change those of layers."""
-        errors = np.exp(logarithms)[..., None] * self._prediction.errors
-        return np.asarray(errors**power * self._subject.power ** (1 - power))
+    def _around(self, near: Ints, doubts: Float64) -> Float64:
+        """[levels, layers, options] errors as thought of, what is worse than the options `near` counting `doubts`-fold.
+
+        That errors add up is believed the less the further plans are from measured ones.
+        """
+        errors = self._prediction.errors
+        base = errors[np.arange(near.shape[1]), near][..., None]
+        return np.asarray(np.where(errors > base, base + doubts[:, None, None] * (errors - base), errors))
+
+    def _together(
+        self, bounds: Float64, errors: Float64, shares: Float64, names: tuple[Level, ...] | None
+    ) -> _Priced | None:
+        """The best plans, put together from what programs were compiled with, that keep the limits as compiled."""
+        for number in range(_PROGRAMS):
+            self._step("try options", number, _PROGRAMS)
+            limits = self._noisy(bounds - self._prediction.rest)
+            values = errors * self._factors(len(bounds))
+            chosen = relax(Problem(self._subject.layers, values, self._prediction.costs, shares, limits))
+            self._compiled(chosen, names)
+        squeezed = bounds * (1 + _CLOSE)
+        for number in range(_TRIES):
+            self._step("solve", number, _TRIES)
+            picked = self._pool.least_errors(errors, shares, squeezed - self._prediction.rest)
+            if picked is None:
+                break
+            priced = self._compiled(picked, names)
+            used = self._totals(priced.report) / bounds
+            over = used > 1 + _CLOSE
+            if not over.any():
+                return priced
+            squeezed = np.where(over, squeezed / used**_DAMPING, squeezed)
+        return None
+
+    def _factors(self, levels: int) -> Float64:
+        """[levels, layers, 1] what errors are changed by."""
+        layers = len(self._subject.layers)
+        logarithms = self._random.normal(0, _NOISE, layers) + self._random.normal(0, _NOISE, (levels, layers))
+        return np.asarray(np.exp(logarithms)[..., None])
+
+    def _noisy(self, limits: Float64) -> Float64:
+        return np.asarray(limits * (1 - self._random.uniform(0, _LIMIT_NOISE, limits.shape)))
 
     def least_cost(self, decibels: Sequence[float], uniform: Choice) -> Choice:
         """Plans of least cost that have at least these signal-to-noise ratios.
@@ -216,21 +240,32 @@ class Chooser:
         rungs = [int(np.flatnonzero([*(uniform.errors <= limit), True])[0]) for limit in limits]
         plans = {name: tuple([*plan, full[name]][rung] for rung in rungs) for name, plan in uniform.plans.items()}
         best = self._measured(self._compile(plans), "measure uniform plans")
-        thought, least = limits.copy(), self._price(best)
-        for number in range(_ERROR_ROUNDS):
-            nested = nest(self._prediction.under_errors(np.maximum.accumulate(thought[::-1])[::-1]))
-            if isinstance(nested, int):
-                self._prediction.doubt()
+        self._learn(best.plans, best.report)
+        thought, count = limits - floor, self._trials(len(limits))
+        for number in range(count):
+            priced = self._cheap(thought, 1 / self._totals(best.report))
+            if priced is None:
+                thought = limits - floor
                 continue
-            priced, _ = self._compiled(nested, None)
-            choice = self._measured(priced, f"measure plans {number + 1}/{_ERROR_ROUNDS}")
-            cost = self._price(choice)
+            choice = self._measured(priced, f"measure plans {number + 1}/{count}")
             kept = choice.errors <= limits * (1 + _CLOSE)
-            if kept.all() and cost < least:
-                best, least = choice, cost
+            if kept.all() and self._price(choice) < self._price(best):
+                best = choice
             ratio = (limits - floor) / np.maximum(choice.errors - floor, 1e-3 * (limits - floor))
-            thought = floor + (thought - floor) * np.clip(ratio * np.where(kept, 1, 0.95), 0.2, 5) ** _MARGIN
+            thought = thought * np.clip(ratio * np.where(kept, 1, 0.95), 0.2, 5) ** _MARGIN
         return best
+
+    def _cheap(self, limits: Float64, shares: Float64) -> _Priced | None:
+        """The cheapest plans, put together from what programs were compiled with, under limits on errors in thought."""
+        levels = len(limits)
+        errors = np.broadcast_to(self._prediction.errors, (levels, *self._prediction.errors.shape))
+        for number in range(_PROGRAMS):
+            self._step("try options", number, _PROGRAMS)
+            weights = errors * self._factors(levels)
+            chosen = relax(Problem(self._subject.layers, self._prediction.costs, weights, shares, self._noisy(limits)))
+            self._compiled(chosen, None)
+        picked = self._pool.least_costs(errors, shares, limits)
+        return None if picked is None else self._compiled(picked, None)
 
     def _price(self, choice: Choice) -> float:
         """Sum of the logarithms of what its levels cost."""
@@ -248,91 +283,34 @@ class Chooser:
                     "give at least that",
                 )
 
-    def _priced(
-        self,
-        bounds: Float64,
-        units: Float64,
-        errors: Float64,
-        held: Mapping[int, list[int]],
-        known: tuple[Ints, Costs],
-        names: tuple[Level, ...] | None,
-    ) -> _Priced | None:
-        """The best plans that keep the limits as compiled.
+    def _learn(self, plans: Plans, report: Report) -> Ints:
+        """Note what these plans cost; their options [levels, layers]."""
+        chosen, found = self._prediction.options(plans), self._costs.costs(report, self._quantity)
+        self._prediction.learn(chosen, found)
+        self._pool.add(chosen, found)
+        return chosen
 
-        Layers that prevent it get the options [levels, layers] of plans that do, `known` with what they cost.
-        """
-        best: _Priced | None = None
-        squeezed = bounds.copy()
-        tried: list[bytes] = []
-        frozen: dict[int, tuple[Ints, Float64]] = {}
-        impossible = False
-        for number in range(_ROUNDS):
-            self._step("solve", number, _ROUNDS)
-            thought = self._prediction.under_costs(squeezed, units, errors, held, frozen)
-            nested = nest(thought)
-            if isinstance(nested, int):
-                if impossible:
-                    self._prediction.forget(*known)
-                else:
-                    self._prediction.doubt()
-                squeezed, impossible = bounds.copy(), True
-                continue
-            impossible = False
-            tried.append(nested.chosen.tobytes())
-            if tried.count(tried[-1]) > 2:
-                break
-            priced, found = self._compiled(nested, names)
-            used = self._totals(priced.report) / bounds
-            if (used <= 1 + _CLOSE).all():
-                score, before = thought.score(nested.chosen), best.score if best else np.inf
-                if score < before:
-                    best = _Priced(priced.plans, priced.names, priced.report, score)
-                if score > before * _GAIN or (used >= 1 - 5 * _CLOSE).all():
-                    break
-            if number:
-                less = np.maximum(1 - (used - 1) / 2, _LEAST)
-                squeezed = np.where(used > 1 + _CLOSE, squeezed * less, squeezed)
-            if number >= _PATIENCE:
-                surprises = self._prediction.surprises(nested.chosen, found)
-                culprits = _culprits(surprises, (used - 1 - _CLOSE) * bounds)
-                options, costs = known
-                frozen |= {layer: (options[:, layer], costs.layers[layer]) for layer in culprits}
-        return best
-
-    def _of(self, choice: Choice) -> tuple[Ints, Costs]:
-        """The options [levels, layers] of plans, and what they cost."""
-        options = [[layer.index(level) for level in choice.plans[layer.name]] for layer in self._prediction.layers]
-        return np.array(options, np.int64).T, self._costs.costs(choice.report, self._quantity)
-
-    def _compiled(self, nested: Nested, names: tuple[Level, ...] | None) -> tuple[_Priced, Costs]:
-        """Plans as thought, and what is learned of their costs."""
-        priced = self._compile(self._prediction.plans(nested), names)
-        found = self._costs.costs(priced.report, self._quantity)
-        self._prediction.learn(nested.chosen, found)
-        return priced, found
+    def _compiled(self, chosen: Ints, names: tuple[Level, ...] | None) -> _Priced:
+        """Plans of options [levels, layers]; what they cost is noted."""
+        priced = self._compile(self._prediction.plans(chosen), names)
+        self._learn(priced.plans, priced.report)
+        return priced
 
     def _compile(self, plans: Plans, names: tuple[Level, ...] | None = None) -> _Priced:
         """Plans as they are, with these names of their levels or what they are on average."""
         names = names or _names(plans)
-        return _Priced(plans, names, self._costs.report(names, plans), 0.0)
+        return _Priced(plans, names, self._costs.report(names, plans))
 
     def _totals(self, report: Report) -> Float64:
         return np.array([getattr(row, self._quantity) for row in report.levels])
 
     def _measured(self, priced: _Priced, what: str) -> Choice:
-        levels = range(len(priced.names))
-        errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
+        if priced.plans == self._known.plans:
+            errors = self._known.errors
+        else:
+            levels = range(len(priced.names))
+            errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
         return Choice(priced.plans, priced.names, priced.report, errors)
-
-
-def _culprits(surprises: Float64, excess: Float64) -> set[int]:
-    """The layers, of surprises [layers, levels], without which no level would cost more than it may, about."""
-    found: set[int] = set()
-    for of, missing in zip(surprises.T, excess, strict=True):
-        order = np.argsort(-of)
-        needed = np.concatenate([[0.0], np.cumsum(of[order])])[:-1] < missing
-        found.update(int(layer) for layer in order[needed & (of[order] > 0)])
-    return found
 
 
 def _score(choice: Choice, units: Float64) -> float:

@@ -188,16 +188,16 @@ class _Search:
         self, limits: tuple[float, ...], costs: Float64, table: Table, errors: Errors, uniform: Choice
     ) -> Choice:
         prediction = Prediction(self._subject.layers, errors.options, errors.floor, table, len(limits))
-        chooser = Chooser(self._subject, self._variants, self._costs, prediction, self._quantity, self._step)
+        chooser = Chooser(self._subject, self._variants, self._costs, prediction, self._quantity, uniform, self._step)
         if self._goal.quantity == QUALITY:
             return chooser.least_cost(limits, uniform)
         order = np.argsort(costs)
         uniform_errors = np.maximum(errors.uniform[order], self._subject.least_error)
         units = np.exp(np.interp(np.log(limits), np.log(costs[order]), np.log(uniform_errors)))
-        if self._goal.limits is None:
-            return chooser.least_error(limits, units, uniform, uniform.names)
-        paper = uniform_plans(self._subject.layers, PAPER_LEVELS)
-        return chooser.least_error(limits, units, chooser.begin(limits, units, (uniform.plans, paper)))
+        names = uniform.names if self._goal.limits is None else None
+        ladders = [uniform.plans, *([uniform_plans(self._subject.layers, PAPER_LEVELS)] if names is None else [])]
+        start = chooser.begin(limits, units, ladders, names)
+        return chooser.least_error(limits, units, start, names)
 
     def _uniform_names(self, choice: Choice) -> list[Level | None]:
         """For each level the uniform level that has the same plan, if there is one."""
