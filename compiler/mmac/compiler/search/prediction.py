@@ -43,15 +43,9 @@ class Prediction:
     rest: Float64 = field(init=False)
 
     def __post_init__(self) -> None:
-        self.forget()
-
-    def forget(self, chosen: Ints | None = None, found: Costs | None = None) -> None:
-        """Believe the table of costs again, besides what a program with options [levels, layers] has told of these."""
         self._near = np.ones((self.levels, len(self.layers)))
         self._known = np.full((self.levels, *self._table.shape), np.nan)
         self.rest = np.full(self.levels, self.table.rest)
-        if chosen is not None and found is not None:
-            self.learn(chosen, found)
 
     @cached_property
     def _table(self) -> Float64:
