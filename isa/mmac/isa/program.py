@@ -29,6 +29,11 @@ def directory_dtype(levels: int) -> np.dtype[np.void]:
     )
 
 
+DTYPES = frozenset(
+    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
+)
+"""Element types of named tensors."""
+
 PARAM_DTYPE = np.dtype([("bias", "<i4"), ("scale", "<f4")])
 """Per-channel constants that `store.acc` reads from the PRM scratchpad."""
 

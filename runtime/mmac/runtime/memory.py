@@ -66,7 +66,7 @@ _FEW = 8
 
 def _spread(source: Array, target: Array) -> None:
     """Copy between layouts."""
-    if target.ndim and target.shape[inner := int(np.argmin(target.strides))] <= _FEW:
+    if target.ndim > 1 and target.shape[inner := int(np.argmin(target.strides))] <= _FEW:
         target, source = np.moveaxis(target, inner, 0), np.moveaxis(source, inner, 0)
         for part, whole in zip(source, target, strict=True):
             whole[...] = part

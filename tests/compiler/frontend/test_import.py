@@ -326,6 +326,22 @@ def test_empty_tensor(tmp_path: Path) -> None:
     assert "'x': shape [1, 0, 8, 8] has no elements" in failure(save(model(text), tmp_path), MalformedError)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("(string[4] x) => (string[4] y) { y = Identity (x) }", "input 'x': is string;"),
+        ("(bfloat16[4] x) => (bfloat16[4] y) { y = Identity (x) }", "input 'x': is bfloat16;"),
+        ("(float[4] x) => (float8e5m2[4] y) { y = Cast <to=19> (x) }", "output 'y': is float8e5m2;"),
+        ("(float[4] x) => (seq(float[1]) y) { y = SplitToSequence (x) }", "output 'y': is a sequence;"),
+        ("(optional(float[4]) x) => (float[4] y) { y = OptionalGetElement (x) }", "input 'x': is optional;"),
+    ],
+)
+def test_inputs_and_outputs_without_numbers(tmp_path: Path, text: str, found: str) -> None:
+    text = failure(save(model(text, 19), tmp_path), UnsupportedError)
+    assert f"{found} tensors of bool, float16, float32" in text
+    assert text.endswith("uint8; convert it outside of the model")
+
+
 def external(folder: Path, location: str) -> Path:
     """The Conv model with its first weight in another file."""
 

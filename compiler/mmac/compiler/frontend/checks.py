@@ -9,8 +9,9 @@ import os
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.frontend.infer import static_shape
+from mmac.compiler.frontend.infer import is_numeric, static_shape, type_name
 from mmac.isa.errors import MalformedError, ResourceError, UnsupportedError
+from mmac.isa.program import DTYPES
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
@@ -65,6 +66,23 @@ def check_weights(model: ir.Model, where: str) -> None:
                 index = tuple(int(i) for i in bad[0])
                 raise MalformedError(
                     f"{where}: initializer {name!r}", f"{array[index]} at index {list(index)}", "finite weights"
+                )
+
+
+def check_types(model: ir.Model, where: str) -> None:
+    """Refuse inputs and outputs that are no tensors of numbers that numpy has.
+
+    Raises:
+        UnsupportedError: names the value and its type.
+    """
+    for kind, values in (("input", model.graph.inputs), ("output", model.graph.outputs)):
+        for value in values:
+            if not is_numeric(value):
+                raise UnsupportedError(
+                    f"{where}: {kind} {value.name!r}",
+                    f"is {type_name(value)}",
+                    f"tensors of {', '.join(sorted(DTYPES))}",
+                    "convert it outside of the model",
                 )
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from mmac.compiler.frontend.checks import check_channels, check_operators, check_shapes, check_weights
+from mmac.compiler.frontend.checks import check_channels, check_operators, check_shapes, check_types, check_weights
 from mmac.compiler.frontend.dims import bind_dims
 from mmac.compiler.frontend.infer import infer_shapes
 from mmac.compiler.frontend.read import read_model
@@ -44,7 +44,7 @@ class ImportModel(Pass[Path | str, ir.Model]):
         Raises:
             UsageError: no such file, or an unbound or unknown dimension.
             MalformedError: not a valid model, or NaN, infinite or empty tensors.
-            UnsupportedError: an opset or operator that onnxruntime does not know.
+            UnsupportedError: an opset or operator that onnxruntime does not know, or inputs or outputs without numbers.
             ResourceError: a value larger than this machine's memory.
         """
         where = str(path)
@@ -53,6 +53,7 @@ class ImportModel(Pass[Path | str, ir.Model]):
         check_weights(model, where)
         notes = bind_dims(model, self.dims)
         infer_shapes(model, where)
+        check_types(model, where)
         check_shapes(model, where)
         check_channels(model, where)
         if notes:

@@ -8,6 +8,7 @@ import onnx
 import onnx_ir as ir
 
 from mmac.isa.errors import MalformedError
+from mmac.isa.program import DTYPES
 
 INLINE_BYTES = 1024
 """Initializers up to this size can matter to shape inference (shapes, axes, scales); larger ones are left out."""
@@ -64,6 +65,20 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     if value.const_value is not None:
         return _ints(value.const_value.shape)
     return None if value.shape is None else _ints(value.shape)
+
+
+def is_numeric(value: ir.Value) -> bool:
+    """Whether `value` is a tensor of numbers that numpy has, or may be one as its type is not known."""
+    if value.dtype is None and (value.type is None or isinstance(value.type, ir.TensorType)):
+        return True
+    return isinstance(value.type, ir.TensorType) and str(value.type.dtype.numpy()) in DTYPES
+
+
+def type_name(value: ir.Value) -> str:
+    """What a value is, in words."""
+    kinds = {ir.SequenceType: "a sequence", ir.OptionalType: "optional", ir.SparseTensorType: "sparse"}
+    kind = next((name for of, name in kinds.items() if isinstance(value.type, of)), None)
+    return kind or (value.dtype.name.lower() if value.dtype is not None else "of unknown type")
 
 
 def _ints(shape: Iterable[object]) -> tuple[int, ...] | None:

@@ -160,7 +160,7 @@ def batches(model: ir.Model, data: Mapping[str, Array], what: str = "calibration
     if len(set(counts.values())) != 1:
         raise MalformedError(what, f"different numbers of samples: {counts}", "the same for all")
     for number in range(max(counts.values())):
-        yield {name: np.ascontiguousarray(array[number]) for name, array in pieces.items()}
+        yield {name: np.asarray(array[number], order="C") for name, array in pieces.items()}
 
 
 def _pieces(value: ir.Value, array: Array, what: str) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from mmac.compiler.frontend import static_shape
+from mmac.compiler.frontend import is_numeric, static_shape
 from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array
 from mmac.compiler.graph.execute import session
 
@@ -68,8 +68,7 @@ def fold_constants(editor: Editor) -> bool:
 def _foldable(node: ir.Node) -> bool:
     if node.op_type in _NEVER or any(attr.type in _GRAPHS for attr in node.attributes.values()):
         return False
-    tensors = all(isinstance(v.type, ir.TensorType) and v.dtype != ir.DataType.STRING for v in node.outputs)
-    return tensors and not any(output.is_graph_output() for output in node.outputs)
+    return all(is_numeric(v) for v in node.outputs) and not any(output.is_graph_output() for output in node.outputs)
 
 
 def _evaluate(model: ir.Model, nodes: list[ir.Node], values: list[ir.Value]) -> list[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -77,13 +78,23 @@ def _run(model: ir.Model, step: Sequence[ir.Node], values: Mapping[str, Values])
     for arrays in zip(*(values[name] for name in inputs), strict=True):
         key = tuple(map(id, arrays))
         if key not in done:
-            samples = zip(*(map(np.asarray, array) for array in arrays), strict=True)
+            samples = zip(*(map(_sample, array) for array in arrays), strict=True)
             feeds = [dict(zip(inputs, sample, strict=True)) for sample in samples]
             made_of = [runner.run(names, feed) for feed in feeds]
-            done[key] = [np.stack(column) for column in zip(*made_of, strict=True)]
+            done[key] = [_stacked(column) for column in zip(*made_of, strict=True)]
         for name, array in zip(names, done[key], strict=True):
             made[name].append(array)
     return made
+
+
+def _sample(value: Any) -> Any:
+    """A sequence as it is, all else as an array: numpy takes numbers out of vectors as scalars."""
+    return value if isinstance(value, list) else np.asarray(value)
+
+
+def _stacked(column: Sequence[Any]) -> Any:
+    """[samples, …]; sequences stay a list."""
+    return list(column) if isinstance(column[0], list) else np.stack(column)
 
 
 def _names(values: Sequence[ir.Value]) -> list[str]:

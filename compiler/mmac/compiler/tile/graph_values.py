@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mmac.compiler.frontend import is_numeric, type_name
 from mmac.compiler.graph import UNIT
 from mmac.compiler.graph.integers import SCALE, ZERO_POINT
-from mmac.isa.errors import MalformedError
+from mmac.isa.errors import MalformedError, UnsupportedError
+from mmac.isa.program import DTYPES
 
 
 def unit_of(node: ir.Node) -> str:
@@ -22,6 +24,12 @@ def dtype_of(value: ir.Value) -> str:
     """numpy name of the element type."""
     if value.dtype is None:
         raise MalformedError(f"value {value.name}", "its element type is unknown")
+    if not is_numeric(value):
+        raise UnsupportedError(
+            f"value {value.name!r} between the device and onnxruntime",
+            f"is {type_name(value)}",
+            f"tensors of {', '.join(sorted(DTYPES))}",
+        )
     return str(value.dtype.numpy())
 
 

@@ -6,20 +6,44 @@ from collections.abc import Sequence
 
 import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 
 from mmac.compiler.graph import REASON
 from mmac.compiler.graph.edit import all_operands, leaves
+from mmac.isa.errors import UnsupportedError
 from mmac.isa.program import HostSegment
 
 
 def segment(model: ir.Model, nodes: Sequence[ir.Node]) -> tuple[HostSegment, list[ir.Value]]:
-    """A segment of `nodes` (in topological order), and the values that others read of it."""
+    """A segment of `nodes` (in topological order), and the values that others read of it.
+
+    Raises:
+        UnsupportedError: onnxruntime has no kernel for one of them.
+    """
     inside = set(nodes)
     inputs, initializers = _operands(nodes, inside)
     outputs = [v for node in nodes for v in node.outputs if leaves(v, inside)]
     onnx_bytes = _model(model, nodes, inputs, outputs, initializers).SerializeToString(deterministic=True)
+    _check(onnx_bytes, nodes)
     why = tuple((f"{node.op_type} {node.name}", node.metadata_props.get(REASON, "")) for node in nodes)
     return HostSegment(onnx_bytes, _names(inputs), _names(outputs), why), outputs
+
+
+def _check(segment: bytes, nodes: Sequence[ir.Node]) -> None:
+    """Have onnxruntime load a segment now, and not when the program runs."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(segment, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        raise UnsupportedError(
+            f"host segment {', '.join(node.name or '' for node in nodes[:3])}{' …' if len(nodes) > 3 else ''}",
+            f"onnxruntime refuses it: {str(error).strip().splitlines()[0]}",
+            "operators, versions and types that it has kernels for",
+            "export the model at another opset, such as 17",
+        ) from error
 
 
 def _names(values: Sequence[ir.Value]) -> tuple[str, ...]:

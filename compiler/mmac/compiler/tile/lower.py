@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from mmac.compiler.frontend import NOTES
 from mmac.compiler.graph import ALPHA, BETA, CALIBRATION, LEVELS, noted_sqnr
+from mmac.compiler.graph.edit import all_operands
 from mmac.compiler.tile import host
 from mmac.compiler.tile.graph_values import (
     axis_of,
@@ -148,8 +149,7 @@ class Lowering:
 
     def _ready(self, node: ir.Node, also: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
         return all(
-            v is None or v.const_value is not None or v.name in self.tensors or (v.name or "") in also
-            for v in node.inputs
+            v.const_value is not None or v.name in self.tensors or (v.name or "") in also for v in all_operands(node)
         )
 
     # ------------------------------------------------------------------------------------------------------- tensors

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmac.isa.errors import ResourceError, VerificationError
 from mmac.isa.plan import MAX_ALPHA, MAX_BETA, MAX_LEVELS, Level
-from mmac.isa.program import Port, Program, TensorInfo
+from mmac.isa.program import DTYPES, Port, Program, TensorInfo
 from mmac.isa.table import Pad
 from mmac.isa.verify.reach import reach_of
 
@@ -22,11 +22,6 @@ MAX_PAD_BYTES = 1 << 25
 
 BUFFER_ALIGN = 64
 """The on-chip buffer begins and ends at a multiple of this, so that no word of it is half in DRAM."""
-
-DTYPES = frozenset(
-    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
-)
-"""Element types of named tensors."""
 
 
 def check_metadata(program: Program) -> None:
