@@ -22,8 +22,9 @@ from mmac.runtime.report import Report
 Float64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_PROGRAMS = 10
-"""Programs compiled to learn what chains of options cost, before plans are put together and measured."""
+_PROGRAMS, _MOST_PROGRAMS, _LAYERS = 10, 30, 400
+"""Programs compiled to learn what chains of options cost, before plans are put together and measured; at first up to so
+many, with so many layers in all."""
 _NOISE, _LIMIT_NOISE = 0.5, 0.05
 """Standard deviation of the logarithm of what errors of layers are changed by, and share by which limits are lowered at
 most, so that such programs differ."""
@@ -158,8 +159,10 @@ class Chooser:
         best, errors, near = start, start.errors.copy(), self._learn(start.plans, start.report)
         doubts = np.ones(len(limits))
         count = self._trials(len(limits))
+        programs = int(np.clip(_LAYERS / len(self._subject.layers), _PROGRAMS, _MOST_PROGRAMS))
         for number in range(count):
             thought = self._around(near, doubts)
+            self._explore(bounds, thought, best.errors / units**2, names, _PROGRAMS if number else programs)
             priced = self._together(bounds, thought, best.errors / units**2, names)
             if priced is None:
                 continue
@@ -185,16 +188,21 @@ class Chooser:
         base = errors[np.arange(near.shape[1]), near][..., None]
         return np.asarray(np.where(errors > base, base + doubts[:, None, None] * (errors - base), errors))
 
-    def _together(
-        self, bounds: Float64, errors: Float64, shares: Float64, names: tuple[Level, ...] | None
-    ) -> _Priced | None:
-        """The best plans, put together from what programs were compiled with, that keep the limits as compiled."""
-        for number in range(_PROGRAMS):
-            self._step("try options", number, _PROGRAMS)
+    def _explore(
+        self, bounds: Float64, errors: Float64, shares: Float64, names: tuple[Level, ...] | None, count: int
+    ) -> None:
+        """Compile programs with chains of options that are good for about these errors and limits."""
+        for number in range(count):
+            self._step("try options", number, count)
             limits = self._noisy(bounds - self._prediction.rest)
             values = errors * self._factors(len(bounds))
             chosen = relax(Problem(self._subject.layers, values, self._prediction.costs, shares, limits))
             self._compiled(chosen, names)
+
+    def _together(
+        self, bounds: Float64, errors: Float64, shares: Float64, names: tuple[Level, ...] | None
+    ) -> _Priced | None:
+        """The best plans, put together from what programs were compiled with, that keep the limits as compiled."""
         squeezed = bounds * (1 + _CLOSE)
         for number in range(_TRIES):
             self._step("solve", number, _TRIES)
