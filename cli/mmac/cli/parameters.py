@@ -26,6 +26,12 @@ dim_option = click.option(
     "--dim", "dims", metavar="NAME=N", multiple=True, help="Number for a symbolic input dimension; may be repeated."
 )
 
+memory_option = click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Refuse models with values larger than this, such as 512M or 8G. Default: this machine's memory.",
+)
+
 target_option = click.option(
     "--target",
     type=READS,
@@ -71,6 +77,7 @@ _COMPILATION = (
     ),
     target_option,
     dim_option,
+    memory_option,
 )
 
 
@@ -95,6 +102,7 @@ def compile_options(
     reorder: bool,
     target: str | None,
     dims: Sequence[str],
+    max_memory: str | None,
 ) -> Options:
     """The compiler's options out of those of the command line."""
     from mmac.compiler.files import read_budgets, read_calibration
@@ -111,6 +119,7 @@ def compile_options(
         reorder=reorder,
         target=target or Options.target,
         dims=numbers,
+        max_memory=parse_memory(max_memory),
     )
 
 
@@ -142,6 +151,20 @@ def parse_dims(texts: Sequence[str]) -> dict[str, int]:
             raise UsageError(f"--dim {text!r}", f"{name} is given twice", "one number for each name")
         dims[name] = int(number)
     return dims
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Bytes out of a text such as 512M or 8G (powers of 1024).
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    if text is None:
+        return None
+    parts = re.fullmatch(r"([0-9]{1,9})([KMGT]?)(i?B)?", text, re.IGNORECASE)
+    if parts is None or not int(parts[1]):
+        raise UsageError(f"--max-memory {text!r}", "not a size", "a number of bytes, or one with K, M, G or T")
+    return int(parts[1]) << 10 * " KMGT".index(parts[2].upper() or " ")
 
 
 def require_plotly() -> None:

@@ -59,7 +59,11 @@ class Fate:
 
 
 def check_model(
-    model: str | Path, dims: Mapping[str, int] | None = None, progress: Progress | None = None
+    model: str | Path,
+    dims: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+    *,
+    max_memory: int | None = None,
 ) -> list[Fate]:
     """The fate of every node of an ONNX file.
 
@@ -69,6 +73,7 @@ def check_model(
         model: path of the file.
         dims: numbers for symbolic input dimensions.
         progress: called when a pass begins.
+        max_memory: most bytes that a value of the model may have; None for this machine's memory.
 
     Raises:
         MmacError: the file is not a valid model, or cannot be compiled for another reason than its operators.
@@ -84,7 +89,7 @@ def check_model(
     with warnings.catch_warnings():
         # ranges decide nothing here, so it does not matter that they come from no data
         warnings.simplefilter("ignore", MmacWarning)
-        run_passes(model, Options(dims=dims or {}), "partition", progress, stages.__setitem__)
+        run_passes(model, Options(dims=dims or {}, max_memory=max_memory), "partition", progress, stages.__setitem__)
     into = {
         source: node for node in stages["partition"].graph for source in node.metadata_props.get(SOURCE, "").split(";")
     }

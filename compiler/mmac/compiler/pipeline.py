@@ -45,6 +45,7 @@ class Options:
         reorder: sort channels by the terms that they keep (`mmac.compiler.graph.Reorder`).
         target: name of a packaged target or path of a TOML file.
         dims: numbers for symbolic input dimensions.
+        max_memory: most bytes that a value of the model may have; None for this machine's memory.
     """
 
     levels: Sequence[Level] | None = None
@@ -55,6 +56,7 @@ class Options:
     reorder: bool = False
     target: str = "vc707"
     dims: Mapping[str, int] = field(default_factory=dict)
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def passes(options: Options, target: Target | None = None) -> tuple[Pass[Any, An
     """
     machine = target or load_target(options.target)
     return (
-        ImportModel(options.dims),
+        ImportModel(options.dims, options.max_memory),
         Fold(),
         Quantize(options.calibration, options.method),
         Budget(options.levels, options.budgets),

@@ -10,15 +10,16 @@ import click
 
 from mmac.cli import output
 from mmac.cli.command import READS, Command
-from mmac.cli.parameters import dim_option, json_option, parse_dims
+from mmac.cli.parameters import dim_option, json_option, memory_option, parse_dims, parse_memory
 from mmac.isa.errors import UnsupportedError
 
 
 @click.command(name="check", cls=Command, short_help="Say where each node of an ONNX model would run.")
 @click.argument("model", type=READS, metavar="MODEL.onnx")
 @dim_option
+@memory_option
 @json_option
-def command(model: str, dims: Sequence[str], as_json: bool) -> int:
+def command(model: str, dims: Sequence[str], max_memory: str | None, as_json: bool) -> int:
     """Say for each node of MODEL.onnx where it runs, why, and what would help.
 
     array: on the mMAC array. vector: on the vector unit. folded: costs nothing at run time. host: in onnxruntime,
@@ -28,7 +29,7 @@ def command(model: str, dims: Sequence[str], as_json: bool) -> int:
     from mmac.compiler.fates import FATES, check_model
 
     with output.progress("check") as step:
-        fates = check_model(model, parse_dims(dims), step)
+        fates = check_model(model, parse_dims(dims), step, max_memory=parse_memory(max_memory))
     count = Counter(fate.fate for fate in fates)
     if as_json:
         nodes = [dataclasses.asdict(fate) for fate in fates]

@@ -13,6 +13,19 @@ from mmac.compiler.frontend.infer import is_numeric, static_shape, type_name
 from mmac.isa.errors import MalformedError, ResourceError, UnsupportedError
 from mmac.isa.program import DTYPES
 
+_ONNX = ("", "ai.onnx")
+_SCALES = {
+    "QuantizeLinear": (1,),
+    "DequantizeLinear": (1,),
+    "QLinearConv": (1, 4, 6),
+    "QLinearMatMul": (1, 4, 6),
+    "QLinearAdd": (1, 4, 6),
+    "QLinearMul": (1, 4, 6),
+    "QLinearGlobalAveragePool": (1, 3),
+    "QLinearAveragePool": (1, 3),
+    "QGemm": (1, 4, 7),
+}
+"""Operands that are scales."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
@@ -86,14 +99,18 @@ def check_types(model: ir.Model, where: str) -> None:
                 )
 
 
-def check_shapes(model: ir.Model, where: str) -> None:
-    """Refuse empty and impossible inputs and results, and values that would not fit into this machine's memory.
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_shapes(model: ir.Model, where: str, memory_bytes: int) -> None:
+    """Refuse empty and impossible inputs and results, and values of more than `memory_bytes`.
 
     Raises:
         MalformedError: a tensor without elements, or with fewer than none.
         ResourceError: names the value and its size.
     """
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     values = [*model.graph.inputs, *(out for node in model.graph for out in node.outputs)]
     for value in values:
         shape = static_shape(value)
@@ -110,30 +127,62 @@ def check_shapes(model: ir.Model, where: str) -> None:
             raise ResourceError(
                 f"{where}: {value.name!r}",
                 f"shape {list(shape)} needs {size_bytes / 2**30:.1f} GiB",
-                f"at most this machine's {memory_bytes / 2**30:.1f} GiB",
+                f"at most {memory_bytes / 2**30:.1f} GiB, the memory of this machine or what --max-memory gives",
                 "bind smaller dimensions with --dim",
             )
 
 
-def check_channels(model: ir.Model, where: str) -> None:
-    """Refuse convolutions whose weights do not fit their input, which ONNX's shape inference lets pass.
+def check_nodes(model: ir.Model, where: str) -> None:
+    """Refuse nodes whose operands do not fit each other, which ONNX's shape inference lets pass.
 
     Raises:
-        MalformedError: names the node and both numbers of channels.
+        MalformedError: names the node and what does not fit.
     """
-    for node in model.graph:
-        if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+    for node in model.graph.all_nodes():
+        at = f"{where}: node {node.name!r}"
+        if node.op_type == "Conv" and node.domain in _ONNX:
+            _check_convolution(node, at)
+        elif node.op_type == "Reshape" and node.domain in _ONNX:
+            _check_reshape(node, at)
+        elif node.op_type in _SCALES:
+            _check_scales(node, at)
+
+
+def _check_convolution(node: ir.Node, at: str) -> None:
+    data, weights = (static_shape(value) for value in node.inputs[:2])
+    if data is None or weights is None:
+        return
+    group = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    if group < 1 or data[1] != weights[1] * group or weights[0] % group:
+        raise MalformedError(
+            at,
+            f"shapes or types do not fit: {data[1]} input channels, weights {list(weights)} in {group} groups",
+            "weights [output channels, input channels / groups, ...]",
+        )
+    kernel = node.attributes["kernel_shape"].as_ints() if "kernel_shape" in node.attributes else weights[2:]
+    if tuple(kernel) != weights[2:]:
+        raise MalformedError(at, f"kernel_shape {list(kernel)}, weights {list(weights)}", "the same kernel")
+
+
+def _check_reshape(node: ir.Node, at: str) -> None:
+    data, result = static_shape(node.inputs[0]), static_shape(node.outputs[0])
+    if data is not None and result is not None and math.prod(data) != math.prod(result):
+        raise MalformedError(at, f"shape {list(data)} becomes {list(result)}", "as many elements as before")
+
+
+def _check_scales(node: ir.Node, at: str) -> None:
+    for position in _SCALES[node.op_type]:
+        value = node.inputs[position] if position < len(node.inputs) else None
+        if value is None or value.const_value is None:
             continue
-        data, weights = (static_shape(value) for value in node.inputs[:2])
-        if data is None or weights is None:
+        scale = value.const_value.numpy()
+        if scale.dtype != np.float32 or not scale.size:
             continue
-        group = node.attributes["group"].as_int() if "group" in node.attributes else 1
-        if group < 1 or data[1] != weights[1] * group or weights[0] % group:
-            raise MalformedError(
-                f"{where}: node {node.name!r}",
-                f"shapes or types do not fit: {data[1]} input channels, weights {list(weights)} in {group} groups",
-                "weights [output channels, input channels / groups, ...]",
-            )
+        # quantizers write 0 for channels without weights, and 0 times an integer is 0
+        bad = ~((scale >= 0) if node.op_type == "DequantizeLinear" else (scale > 0))
+        if bad.any():
+            found = f"{scale[bad].flat[0]:g}"
+            raise MalformedError(f"{at}, scale {value.name!r}", found, "more than 0", "quantize the model again")
 
 
 @functools.cache

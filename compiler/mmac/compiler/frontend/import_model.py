@@ -9,8 +9,16 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from mmac.compiler.frontend.checks import check_channels, check_operators, check_shapes, check_types, check_weights
+from mmac.compiler.frontend.checks import (
+    check_nodes,
+    check_operators,
+    check_shapes,
+    check_types,
+    check_weights,
+    memory_of_machine,
+)
 from mmac.compiler.frontend.dims import bind_dims
+from mmac.compiler.frontend.growth import check_growth
 from mmac.compiler.frontend.infer import infer_shapes
 from mmac.compiler.frontend.read import read_model
 from mmac.compiler.passes import Pass
@@ -33,10 +41,12 @@ class ImportModel(Pass[Path | str, ir.Model]):
 
     Args:
         dims: number for each symbolic dimension, by its name or as ``input[axis]``.
+        max_memory: most bytes that a value of the model may have; None for this machine's memory.
     """
 
     name: ClassVar[str] = "import"
     dims: Mapping[str, int] = field(default_factory=dict)
+    max_memory: int | None = None
 
     def apply(self, path: Path | str, /) -> ir.Model:
         """The model in the file `path`.
@@ -45,17 +55,19 @@ class ImportModel(Pass[Path | str, ir.Model]):
             UsageError: no such file, or an unbound or unknown dimension.
             MalformedError: not a valid model, or NaN, infinite or empty tensors.
             UnsupportedError: an opset or operator that onnxruntime does not know, or inputs or outputs without numbers.
-            ResourceError: a value larger than this machine's memory.
+            ResourceError: a value larger than the memory, or work without end.
         """
         where = str(path)
         model = read_model(Path(path))
         check_operators(model, where)
         check_weights(model, where)
         notes = bind_dims(model, self.dims)
+        memory_bytes = self.max_memory or memory_of_machine()
+        check_growth(model, where, memory_bytes)
         infer_shapes(model, where)
         check_types(model, where)
-        check_shapes(model, where)
-        check_channels(model, where)
+        check_shapes(model, where, memory_bytes)
+        check_nodes(model, where)
         if notes:
             model.metadata_props[NOTES] = "\n".join(notes)
         return model

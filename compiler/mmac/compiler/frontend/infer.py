@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import onnx
@@ -12,6 +13,14 @@ from mmac.isa.program import DTYPES
 
 INLINE_BYTES = 1024
 """Initializers up to this size can matter to shape inference (shapes, axes, scales); larger ones are left out."""
+
+
+GROWING = frozenset(
+    ("ConstantOfShape", "Expand", "Loop", "OneHot", "Pad", "Range", "Resize", "Scan", "Tile", "Upsample")
+)
+"""Operators whose results can be larger than their operands by any factor, which numbers in operands say."""
+_FOLLOWED = 1 << 12
+"""Longest vector whose numbers are followed."""
 
 
 def light_proto(model: ir.Model) -> onnx.ModelProto:
@@ -36,11 +45,31 @@ def infer_shapes(model: ir.Model, where: str) -> None:
     Raises:
         MalformedError: shapes or types that contradict each other.
     """
+    _infer(model, where, follow=False)
+    if _can_follow(model):
+        _infer(model, where, follow=True)
+
+
+def _can_follow(model: ir.Model) -> bool:
+    """Whether following vectors, which may be shapes, takes onnx little time and memory: it writes them out."""
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            shape = static_shape(value)
+            known = shape is not None or (value.shape is not None and len(value.shape) > 1)
+            if node.op_type in GROWING and not known:
+                return False
+            if shape is not None and len(shape) < 2 and math.prod(shape) > _FOLLOWED:
+                return False
+    return True
+
+
+def _infer(model: ir.Model, where: str, *, follow: bool) -> None:
+    """Have onnx infer shapes, and take what it finds; `follow` are the values of vectors of numbers."""
     # Operators outside ONNX have no inference function: strict mode would refuse what follows them.
     strict = all(node.domain in ("", "ai.onnx", "mmac") for node in model.graph.all_nodes())
     try:
         proto = onnx.shape_inference.infer_shapes(
-            light_proto(model), check_type=strict, strict_mode=strict, data_prop=True
+            light_proto(model), check_type=strict, strict_mode=strict, data_prop=follow
         )
     except Exception as error:  # onnx raises several unrelated types here
         raise MalformedError(

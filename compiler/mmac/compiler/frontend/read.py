@@ -11,8 +11,10 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from mmac.compiler.frontend.external import check_external, map_external
+from mmac.compiler.frontend.growth import check_inlined
 from mmac.compiler.frontend.infer import light_proto
-from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
+from mmac.isa.errors import MalformedError, MmacError, UnsupportedError, UsageError
 
 MIN_OPSET = 13
 """Lowest opset of the graph IR: the first whose QuantizeLinear takes per-channel scales."""
@@ -37,6 +39,7 @@ def read_model(path: Path) -> ir.Model:
         UsageError: no such file.
         MalformedError: not an ONNX model, or a broken one.
         UnsupportedError: an opset that is not known.
+        ResourceError: functions that expand to more nodes than anybody can use.
     """
     proto = _parse(path)
     versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
@@ -45,19 +48,21 @@ def read_model(path: Path) -> ir.Model:
     if not 1 <= opset <= newest:
         raise UnsupportedError(str(path), f"opset {opset}", f"opset 1…{newest}", "export it with opset 17")
     _check_names(proto, path)
+    check_external(proto, path)
     try:
         model = ir.serde.deserialize_model(proto)
         model.opset_imports.setdefault("", MIN_OPSET)
-        _map_external(model, path)
+        map_external(model, path)
         common.RemoveInitializersFromInputsPass()(model)
         model.ir_version = max(model.ir_version, _FREE_INITIALIZERS)
         if model.functions:
+            check_inlined(proto, str(path))
             common.InlinePass()(model)
         model.graph.sort()
         _check(model)
         model = _convert(model, path)
         _name_nodes(model)
-    except (UnsupportedError, MalformedError):
+    except MmacError:
         raise
     except Exception as error:  # onnx and onnx_ir raise many unrelated types for broken models
         raise MalformedError(
@@ -91,7 +96,11 @@ def _check_names(proto: onnx.ModelProto, path: Path) -> None:
 
 def _check_graph(graph: onnx.GraphProto, outer: Set[str], where: str) -> None:
     """`outer` names the values of the graphs around it."""
-    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    names = [tensor.name for tensor in graph.initializer]
+    if len(names) > len(known := set(names)):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MalformedError(where, f"two initializers {twice!r}", "unique names", "export the model again")
+    known |= {value.name for value in graph.input}
     known |= outer | {tensor.values.name for tensor in graph.sparse_initializer}
     produced = _check_nodes(graph.node, known, where)
     for output in graph.output:
@@ -118,31 +127,6 @@ def _check_nodes(nodes: Sequence[onnx.NodeProto], outer: Set[str], where: str) -
             for graph in (attribute.g, *attribute.graphs):
                 _check_graph(graph, known, here)
     return known
-
-
-def _map_external(model: ir.Model, path: Path) -> None:
-    """Map external tensors from the folder of the model file, and from nowhere else."""
-    folder = path.resolve().parent
-    for graph in model.graphs():
-        for name, value in graph.initializers.items():
-            tensor = value.const_value
-            if not isinstance(tensor, ir.ExternalTensor):
-                continue
-            where = f"{path}: initializer {name!r}"
-            file = (folder / tensor.location).resolve()
-            if not file.is_relative_to(folder):
-                raise MalformedError(where, f"external data at {tensor.location!r}", "files inside the model's folder")
-            if not file.is_file():
-                raise MalformedError(
-                    where, f"external data file {tensor.location!r} is missing", hint=f"copy it into {folder}"
-                )
-            end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-            if end > file.stat().st_size or (tensor.length or tensor.nbytes) < tensor.nbytes:
-                raise MalformedError(
-                    where, f"external data ends before byte {end} of {tensor.location!r}", hint="copy it again"
-                )
-            tensor.base_dir = folder
-            value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=name)
 
 
 def _check(model: ir.Model) -> None:
@@ -195,6 +179,9 @@ def _name_nodes(model: ir.Model) -> None:
         node.metadata_props.setdefault("mmac.source", name)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """First line of the cause: onnx_ir says in what it was when something went wrong, and chains what went wrong."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

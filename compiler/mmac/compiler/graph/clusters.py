@@ -13,6 +13,7 @@ from mmac.compiler.graph.operators import BY_OP_TYPE, TABLE, UNARY, Operator
 
 _CLAMPS = ("Relu", "Clip")
 _LARGEST_CHAIN = 32
+_LONGEST_TAIL = 8
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _strip_clamps(node: ir.Node) -> tuple[ir.Node, list[ir.Node]]:
     while core.op_type in _CLAMPS and all(is_scalar(bound) for bound in core.inputs[1:] if bound is not None):
         before = core.inputs[0]
         producer = before.producer() if before is not None else None
-        if producer is None or before is None or only_user(before) is None:
+        if producer is None or before is None or only_user(before) is None or len(tail) == _LONGEST_TAIL:
             break
         tail.insert(0, core)
         core = producer

@@ -6,8 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from mmac.compiler.frontend import is_numeric, static_shape
+from mmac.compiler.frontend.growth import may_fold, size_bytes
 from mmac.compiler.graph.edit import Array, Editor, attribute, constant_array
 from mmac.compiler.graph.execute import session
+from mmac.isa.errors import MalformedError, MmacError
 
 _NEVER = frozenset(
     (
@@ -49,12 +51,16 @@ def fold_constants(editor: Editor) -> bool:
         Whether anything changed.
     """
     shapes = [node for node in list(editor.graph) if _fold_shape(editor, node)]
-    constant: dict[ir.Value, None] = {}
+    constant: dict[ir.Value, int] = {}
     nodes: list[ir.Node] = []
     for node in editor.graph:
-        if _foldable(node) and all(v is None or v in constant or constant_array(v) is not None for v in node.inputs):
+        known = all(v is None or v in constant or constant_array(v) is not None for v in node.inputs)
+        if not (known and _foldable(node)):
+            continue
+        sizes = {v: constant[v] if v in constant else size_bytes(v) or 0 for v in node.inputs if v is not None}
+        if may_fold(node, sizes):
             nodes.append(node)
-            constant.update(dict.fromkeys(node.outputs))
+            constant.update({value: size_bytes(value) or sum(sizes.values()) for value in node.outputs})
     inside = set(nodes)
     seen = [value for value in constant if any(user not in inside for user in value.consumers())]
     if seen:
@@ -72,7 +78,12 @@ def _foldable(node: ir.Node) -> bool:
 
 
 def _evaluate(model: ir.Model, nodes: list[ir.Node], values: list[ir.Value]) -> list[Array]:
-    """Numbers of `values`, which `nodes` compute from initializers alone."""
+    """Numbers of `values`, which `nodes` compute from initializers alone.
+
+    Raises:
+        UnsupportedError: onnxruntime refuses one of the nodes.
+        MalformedError: it cannot compute one.
+    """
     used = dict.fromkeys(value for node in nodes for value in node.inputs if value is not None)
     view = ir.GraphView(
         [],
@@ -83,7 +94,14 @@ def _evaluate(model: ir.Model, nodes: list[ir.Node], values: list[ir.Value]) -> 
         name="constants",
     )
     part = ir.Model(view.clone(), ir_version=model.ir_version)
-    return list(session(part, optimize=False).run(None, {}))
+    try:
+        return list(session(part, optimize=False).run(None, {}))
+    except MmacError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions have no common base but this one
+        names = ", ".join(repr(node.name) for node in nodes[:3]) + (" …" if len(nodes) > 3 else "")
+        reason = str(error).strip().splitlines()[0]
+        raise MalformedError(f"constants of {names}", f"onnxruntime cannot compute them: {reason}") from error
 
 
 def _fold_shape(editor: Editor, node: ir.Node) -> bool:
