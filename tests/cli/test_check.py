@@ -100,3 +100,19 @@ def test_reasons_come_with_advice(tmp_path: Path) -> None:
     assert "constant weights only" in fates["MatMul"].hint
     assert "indices" in fates["Transpose"].hint
     assert fates["Hardmax"].hint == "onnxruntime computes it, at no loss of accuracy"
+
+
+@pytest.mark.parametrize("command", [("check",), ("compile", "-o", "net.mmac")])
+def test_a_limit_on_memory(folder: Path, command: tuple[str, ...]) -> None:
+    name, *rest = command
+    result = mmac(name, folder / "net.onnx", "--max-memory", "100", *rest)
+    assert result.exit_code == 5
+    assert "the memory of this machine or what --max-memory gives" in result.stderr
+    assert mmac("check", folder / "net.onnx", "--max-memory", "1g").exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["", "0", "much", "-1", "1.5G", "1P", "9999999999"])
+def test_sizes_that_are_none(folder: Path, text: str) -> None:
+    result = mmac("check", folder / "net.onnx", f"--max-memory={text}")
+    assert result.exit_code == 2
+    assert f"--max-memory {text!r}: not a size; a number of bytes, or one with K, M, G or T" in result.stderr
