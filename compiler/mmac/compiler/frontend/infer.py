@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 
@@ -47,7 +48,9 @@ def infer_shapes(model: ir.Model, where: str) -> None:
     """
     _infer(model, where, follow=False)
     if _can_follow(model):
-        _infer(model, where, follow=True)
+        # onnx adds and subtracts vectors as if they were shapes, and fails if one is longer: then they stay unknown
+        with contextlib.suppress(MalformedError):
+            _infer(model, where, follow=True)
 
 
 def _can_follow(model: ir.Model) -> bool:
