@@ -204,6 +204,22 @@ def test_a_model_without_errors_keeps_its_uniform_plans(tmp_path: Path, recwarn:
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
+def test_outputs_that_no_level_changes(tmp_path: Path):
+    """The largest of five scores is the same at all levels: no error, at layers that differ in their options."""
+    largest = net()
+    largest.graph.node.append(onnx.helper.make_node("ArgMax", ["scores"], ["class"], "argmax", axis=1, keepdims=0))
+    largest.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["batch"]))
+    onnx.save(largest, tmp_path / "largest.onnx")
+    found = search_budgets(tmp_path / "largest.onnx", OPTIONS, verify=False)
+    assert all(row.predicted_db >= same.predicted_db for row, same in zip(found.levels, found.uniform, strict=True))
+
+
+def test_levels_that_drop_weights_only(model: Path):
+    levels = parse_levels("8x2,12x5")
+    found = search_budgets(model, dataclasses.replace(OPTIONS, levels=levels), verify=False)
+    assert [row.level for row in found.levels] == list(levels)
+
+
 def test_limits_on_energy(model: Path, found: Found, state: Path):
     limit = found.uniform[1].energy_mj
     cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (limit,)), state=state, verify=False)
