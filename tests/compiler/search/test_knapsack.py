@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import highspy
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,28 @@ def test_numbers_of_any_size(scale: float):
     values, weights = [np.array([1.0, 0.0]) * scale], [np.array([[1.0], [500.0]]) * scale]
     assert solve(values, weights, np.array([2.0]) * scale) == [0]
     assert solve(values, weights, np.array([500.0]) * scale * 1.001) == [1]
+
+
+@pytest.mark.parametrize("large", [1e3, 1e6, 1e9, 1e12])
+def test_one_large_value_does_not_hide_the_others(large: float):
+    rng = np.random.default_rng(0)
+    values, weights = list(rng.uniform(0, 1, (8, 6))), list(rng.uniform(1, 2, (8, 6, 1)))
+    found = solve(values, weights, np.array([11.0]))
+    values[0], weights[0] = np.append(values[0], large), np.append(weights[0], [[1.9]], axis=0)
+    assert found == solve(values, weights, np.array([11.0]))
+
+
+def test_threads_of_others_do_not_matter():
+    with_many = highspy.Highs()
+    with_many.silent()
+    highspy.Highs.resetGlobalScheduler(True)
+    with_many.setOptionValue("threads", 2)
+    variable = with_many.addVariable(lb=0, ub=1)
+    with_many.changeColIntegrality(variable.index, highspy.HighsVarType.kInteger)
+    assert with_many.run() == highspy.HighsStatus.kOk
+    rng = np.random.default_rng(0)
+    assert solve(list(rng.uniform(0, 1, (8, 6))), list(rng.uniform(1, 2, (8, 6, 1))), np.array([11.0])) is not None
+    highspy.Highs.resetGlobalScheduler(True)
 
 
 @pytest.mark.parametrize("limit", [-1.0, 0.0, 0.5])

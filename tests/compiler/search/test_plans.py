@@ -64,9 +64,11 @@ def test_options_that_a_layer_does_not_have_are_never_taken():
     values[:, 1, 2:] = weights[:, 1, 2:] = np.inf
     short = Layer("short", False, OPTIONS[1], OPTIONS[:2])
     layers = (given_.layers[0], short, *given_.layers[2:])
-    for limits in (given_.limits, given_.limits * 0 + 1, given_.limits * 1e9):
-        chosen = relax(Problem(layers, values, weights, given_.shares, limits))
-        assert (chosen[:, 1] < 2).all()
+    for limits in (given_.limits, given_.limits * 0 + 1, given_.limits * 1e9, given_.limits * 0, -given_.limits):
+        for shares in (given_.shares, np.array([1.0, 0.0, 1.0]), given_.shares * 0):
+            chosen = relax(Problem(layers, values, weights, shares, limits))
+            assert chosen.shape == (3, 4)
+            assert (chosen[:, 1] < 2).all()
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 3))

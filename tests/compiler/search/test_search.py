@@ -204,6 +204,47 @@ def test_a_model_without_errors_keeps_its_uniform_plans(tmp_path: Path, recwarn:
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
+def test_outputs_that_no_level_changes(tmp_path: Path):
+    """The largest of five scores is the same at all levels: no error, at layers that differ in their options."""
+    largest = net()
+    largest.graph.node.append(onnx.helper.make_node("ArgMax", ["scores"], ["class"], "argmax", axis=1, keepdims=0))
+    largest.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["batch"]))
+    onnx.save(largest, tmp_path / "largest.onnx")
+    found = search_budgets(tmp_path / "largest.onnx", OPTIONS, verify=False)
+    assert all(row.predicted_db >= same.predicted_db for row, same in zip(found.levels, found.uniform, strict=True))
+
+
+def test_higher_levels_may_take_less_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Chooser, "least_error", lambda self, limits, units, start, *_: start)
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]> convs (float[1,16,12,12] x) => (float[1,32,12,12] y) {
+            a = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (x, v)
+            b = Relu (a)
+            c = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (b, w)
+            d = Relu (c)
+            y = Conv <kernel_shape=[3,3], pads=[1,1,1,1]> (d, w)
+        }"""
+    )
+    for name, channels in {"v": 16, "w": 32}.items():
+        weights = (rng.normal(size=(32, channels, 3, 3)) / 12).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    onnx.save(model, tmp_path / "convs.onnx")
+    samples = rng.normal(size=(8, 16, 12, 12)).astype(np.float32)
+    options = Options(levels=parse_levels("8x2,14x3,16x3,18x3,20x3,30x3,40x4,48x5,full"), calibration={"x": samples})
+    found = search_budgets(tmp_path / "convs.onnx", options, Goal("energy_mj"), verify=False)
+    limits = [row.energy_mj for row in found.uniform]
+    assert limits != sorted(limits)
+    for row, limit in zip(found.levels, limits, strict=True):
+        assert row.energy_mj <= limit * 1.002
+
+
+def test_levels_that_drop_weights_only(model: Path):
+    levels = parse_levels("8x2,12x5")
+    found = search_budgets(model, dataclasses.replace(OPTIONS, levels=levels), verify=False)
+    assert [row.level for row in found.levels] == list(levels)
+
+
 def test_limits_on_energy(model: Path, found: Found, state: Path):
     limit = found.uniform[1].energy_mj
     cheap = search_budgets(model, OPTIONS, Goal("energy_mj", (limit,)), state=state, verify=False)

@@ -132,7 +132,8 @@ class Chooser:
     ) -> _Priced | None:
         """Plans that keep the limits as compiled, with the highest levels of a ladder for which that is so."""
         costs = self._totals(self._compile(ladder).report)
-        rungs = np.array([np.flatnonzero(costs <= bound).max(initial=-1) for bound in bounds * (1 + _CLOSE)])
+        # the limits may fall: at a uniform level with more terms a program may take less energy
+        rungs = _rising(np.array([np.flatnonzero(costs <= bound).max(initial=-1) for bound in bounds * (1 + _CLOSE)]))
         while True:
             priced = self._compile(_on_rungs(ladder, rungs.tolist(), cheapest), names)
             over = self._totals(priced.report) > bounds * (1 + _CLOSE)
@@ -142,7 +143,7 @@ class Chooser:
                 return None
             if (rungs[over] < 0).all():  # what a level costs depends on the others too
                 rungs = (rungs - 1) // 2
-            rungs = np.minimum.accumulate(np.where(over, np.maximum(rungs - 1, -1), rungs)[::-1])[::-1]
+            rungs = _rising(np.where(over, np.maximum(rungs - 1, -1), rungs))
 
     def least_error(
         self, limits: Sequence[float], units: Float64, start: Choice, names: tuple[Level, ...] | None = None
@@ -323,6 +324,11 @@ class Chooser:
 
 def _score(choice: Choice, units: Float64) -> float:
     return float(np.square(choice.errors / units).sum())
+
+
+def _rising(rungs: Ints) -> Ints:
+    """Lowered so that none is higher than those after it."""
+    return np.minimum.accumulate(rungs[::-1])[::-1]
 
 
 def _on_rungs(ladder: Plans, rungs: Sequence[int], cheapest: Mapping[str, Level]) -> Plans:

@@ -20,6 +20,8 @@ Ints = npt.NDArray[np.int64]
 
 _ROUNDS = 64
 """Adjustments of the prices."""
+_LEAST = 1e-12
+"""Share of the largest sum of weights that limits are taken to be at least, which may be 0 or less."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,15 @@ def relax(problem: Problem) -> Ints:
     """
     finite = np.isfinite(problem.weights)
     weights = np.where(finite, problem.weights, 0)  # where they are infinite, values are too
-    values = problem.shares[:, None, None] * np.where(finite, problem.values, np.inf)
-    spread = np.where(finite, values, 0).sum(axis=1).max(axis=1)
-    prices = np.maximum(spread, spread.max() * 1e-9) / np.maximum(problem.limits, 1e-300)
+    shared = problem.shares[:, None, None] * np.where(finite, problem.values, 0)  # shares may be 0
+    values = np.where(finite, shared, np.inf)
+    limits = np.maximum(problem.limits, np.maximum(_LEAST * weights.max(axis=2).sum(axis=1), 1e-300))
+    spread = shared.sum(axis=1).max(axis=1)
+    prices = np.maximum(spread, spread.max() * 1e-9) / limits
     best, least = np.zeros((0, 0), np.int64), np.inf
     for number in range(_ROUNDS):
         chosen = _chains(values + prices[:, None, None] * weights, problem.below)
-        used = problem.sums(weights, chosen) / problem.limits
+        used = problem.sums(weights, chosen) / limits
         if (distance := float(np.abs(used - 1).sum())) < least:
             best, least = chosen, distance
         prices *= np.exp(np.clip(4 / (1 + number / 8) * (used - 1), -1, 1))

@@ -34,7 +34,11 @@ class Layer:
 
     def index(self, level: Level) -> int:
         """Position of an option, lowered to what the layer can use."""
-        return self.options.index(Level(min(level.alpha, self.full.alpha), min(level.beta, self.full.beta)))
+        return self.options.index(_lowered(level, self.full))
+
+
+def _lowered(level: Level, full: Level) -> Level:
+    return Level(min(level.alpha, full.alpha), min(level.beta, full.beta))
 
 
 def layers_of(model: ir.Model, extra: Sequence[Level] = (), keep_edges: bool = False) -> tuple[Layer, ...]:
@@ -54,18 +58,20 @@ def layers_of(model: ir.Model, extra: Sequence[Level] = (), keep_edges: bool = F
             f"model {model.graph.name!r}", "no layer runs on the array", "", "see mmac check for the reasons"
         )
     alphas = sorted({*ALPHAS, *(level.alpha for level in extra)})
-    betas = sorted({*BETAS, *(level.beta for level in extra)})
     layers = []
     for layer in found:
         full = full_level(layer)
-        options = (full,) if keep_edges and layer.at_edge else _options(full, alphas, betas)
+        options = (full,) if keep_edges and layer.at_edge else _options(full, alphas, extra)
         layers.append(Layer(layer.name, layer.at_edge, full, options))
     return tuple(layers)
 
 
-def _options(full: Level, alphas: Sequence[int], betas: Sequence[int]) -> tuple[Level, ...]:
+def _options(full: Level, alphas: Sequence[int], extra: Sequence[Level]) -> tuple[Level, ...]:
+    """Every α with every β; all data terms without all weight terms only if one of `extra` is like that."""
     own = [*(alpha for alpha in alphas if alpha < full.alpha), full.alpha]
-    return (*(Level(alpha, beta) for beta in betas if beta < full.beta for alpha in own), full)
+    wanted = {_lowered(level, full) for level in extra} - {full}
+    betas = sorted({*(beta for beta in BETAS if beta < full.beta), *(level.beta for level in wanted)})
+    return (*(Level(alpha, beta) for beta in betas for alpha in own if (alpha, beta) != (full.alpha, full.beta)), full)
 
 
 def chains(alphas: Sequence[int]) -> list[list[int]]:
