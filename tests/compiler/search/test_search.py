@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import onnx
 import pytest
 
 from mmac.compiler import Goal, Options, compile_model, read_budgets, search_budgets
-from mmac.compiler.search import Found, to_toml
+from mmac.compiler.search import Found, choose, to_toml
 from mmac.compiler.search.choose import Chooser, _names
 from mmac.compiler.search.page import render_page
 from mmac.isa.errors import MalformedError, UnsupportedError, UsageError
@@ -24,6 +25,16 @@ from tests.cli.conftest import images, net
 
 LEVELS = parse_levels("8x2,14x3")
 OPTIONS = Options(levels=LEVELS, calibration={"image": images(9)})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs() -> Iterator[None]:
+    """Searches of small nets that have little to choose from need no more to be tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose, "_PROGRAMS", 4)
+        patch.setattr(choose, "_MOST_PROGRAMS", 4)
+        patch.setattr(choose, "_TRIALS", (2, 2))
+        yield
 
 
 @pytest.fixture(scope="module", name="model")

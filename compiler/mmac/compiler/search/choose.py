@@ -84,7 +84,7 @@ class Chooser:
     ) -> None:
         self._subject, self._variants, self._costs = subject, variants, costs
         self._prediction, self._quantity, self._step = prediction, quantity, step
-        self._known = known
+        self._errors = {tuple(known.plans.items()): known.errors}
         self._pool = Pool(len(subject.layers))
         self._random = np.random.default_rng(0)
 
@@ -115,8 +115,7 @@ class Chooser:
                 found.append(priced)
         if not found:
             priced = self._compile({name: (level,) * len(limits) for name, level in cheapest.items()})
-            self._require(bounds, self._totals(priced.report))
-            found.append(priced)
+            raise self._refusal(bounds, self._totals(priced.report))
         return min((self._measured(each, "measure uniform plans") for each in found), key=lambda c: _score(c, units))
 
     def _cheapest(self) -> dict[str, Level]:
@@ -280,17 +279,16 @@ class Chooser:
         """Sum of the logarithms of what its levels cost."""
         return float(np.log(self._totals(choice.report)).sum())
 
-    def _require(self, bounds: Float64, cheapest: Float64) -> None:
-        """Refuse limits below what the cheapest plan costs at each level."""
-        for bound, cost in zip(bounds.tolist(), cheapest.tolist(), strict=True):
-            if cost > bound * (1 + _CLOSE):
-                unit = self._quantity.rpartition("_")[2].replace("mj", "mJ")
-                raise UsageError(
-                    f"limit {bound:g} {unit}",
-                    "below what any plan costs",
-                    f"the cheapest one takes {cost:.4g} {unit}",
-                    "give at least that",
-                )
+    def _refusal(self, bounds: Float64, cheapest: Float64) -> UsageError:
+        """The error for limits of which at least one is below what the cheapest plan costs."""
+        level = int(np.argmax(cheapest / bounds))
+        unit = self._quantity.rpartition("_")[2].replace("mj", "mJ")
+        return UsageError(
+            f"limit {bounds[level]:g} {unit}",
+            "below what any plan costs",
+            f"the cheapest one takes {cheapest[level]:.4g} {unit}",
+            "give at least that",
+        )
 
     def _learn(self, plans: Plans, report: Report) -> Ints:
         """Note what these plans cost; their options [levels, layers]."""
@@ -314,12 +312,11 @@ class Chooser:
         return np.array([getattr(row, self._quantity) for row in report.levels])
 
     def _measured(self, priced: _Priced, what: str) -> Choice:
-        if priced.plans == self._known.plans:
-            errors = self._known.errors
-        else:
+        key = tuple(priced.plans.items())
+        if key not in self._errors:
             levels = range(len(priced.names))
-            errors = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
-        return Choice(priced.plans, priced.names, priced.report, errors)
+            self._errors[key] = fit_errors(self._subject, self._variants, priced.plans, levels, self._step, what)
+        return Choice(priced.plans, priced.names, priced.report, self._errors[key])
 
 
 def _score(choice: Choice, units: Float64) -> float:
