@@ -17,7 +17,7 @@ def check_external(proto: onnx.ModelProto, path: Path) -> None:
     """Check what tensors say about their external data, before anything opens a file.
 
     Raises:
-        MalformedError: numbers that are none, a file outside the model's folder, external data of an attribute.
+        MalformedError: no name of a file, numbers that are none, external data of an attribute.
     """
     for initializer in _initializers(proto.graph):
         _check_entries(initializer, f"{path}: initializer {initializer.name!r}")
