@@ -9,6 +9,7 @@ import os
 import numpy as np
 import onnx_ir as ir
 
+from mmac.compiler.frontend.growth import size_bytes
 from mmac.compiler.frontend.infer import is_numeric, static_shape, type_name
 from mmac.isa.errors import MalformedError, ResourceError, UnsupportedError
 from mmac.isa.program import DTYPES
@@ -122,11 +123,10 @@ def check_shapes(model: ir.Model, where: str, memory_bytes: int) -> None:
             raise MalformedError(
                 f"{where}: {value.name!r}", f"shape {list(shape)} has no elements", "non-empty tensors"
             )
-        size_bytes = math.prod(shape) * value.dtype.itemsize
-        if size_bytes > memory_bytes:
+        if (needed := size_bytes(value) or 0) > memory_bytes:
             raise ResourceError(
                 f"{where}: {value.name!r}",
-                f"shape {list(shape)} needs {size_bytes / 2**30:.1f} GiB",
+                f"shape {list(shape)} needs {needed / 2**30:.1f} GiB",
                 f"at most {memory_bytes / 2**30:.1f} GiB, the memory of this machine or what --max-memory gives",
                 "bind smaller dimensions with --dim",
             )
